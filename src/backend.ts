@@ -1,0 +1,73 @@
+import type { Layer } from './layers.js';
+import type { Tensor } from './tensor.js';
+
+/*
+ * The contract between the model and what computes it. A backend knows layers, parameters and tensors.
+ * It knows nothing of model names, weight files, naming schemes, images or labels.
+ */
+
+/** What a backend computes: layers in a chain, unfused, so that other programs can be derived from them. */
+export interface Program {
+  readonly layers: readonly Layer[];
+}
+
+/** A run of consecutive values of one parameter, in row-major order. */
+export interface ParameterChunk {
+  /** torchvision's name, as `parametersOf` gives it. */
+  readonly name: string;
+  /** Index of the first value. */
+  readonly offset: number;
+  /** Owned by the receiver, which may transfer it to another thread. */
+  readonly data: Float32Array;
+}
+
+/** Every parameter of a program, each value once, in chunks of at most a few MiB, so that no model is held twice. */
+export type ParameterStream = AsyncIterable<ParameterChunk>;
+
+/** Where a model runs. */
+export interface DeviceInfo {
+  readonly backend: 'reference' | 'wasm' | 'webgpu';
+  /** The kernel build ('simd') or the adapter; '' where there is no choice. */
+  readonly build: string;
+  readonly threads: number;
+  /** True if a forward runs on the caller's own thread. */
+  readonly inline: boolean;
+  /** Why this one, in a sentence. */
+  readonly reason: string;
+}
+
+export interface Backend {
+  readonly device: DeviceInfo;
+  /**
+   * Takes ownership of the parameters as they arrive.
+   * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, or whatever the stream throws; nothing stays allocated then
+   */
+  compile(program: Program, parameters: ParameterStream, options?: CompileOptions): Promise<Executable>;
+}
+
+export interface CompileOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface RunOptions {
+  /** Names of layers; their outputs come back in this order. Layers after the last one are not run. */
+  readonly outputs: readonly string[];
+  /** 'train' drops in dropout, and normalises by and updates the batch's statistics. */
+  readonly mode: 'eval' | 'train';
+  /** What dropout draws from: an integer from 0 to 2^32 − 1. */
+  readonly seed: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A program with its parameters, ready to run. Runs that overlap are put in a queue. */
+export interface Executable {
+  /**
+   * The input has been checked against the program (`inferShapes`), and is copied before the call returns.
+   * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, `DISPOSED`, `WORKER_CRASHED`
+   */
+  run(input: Tensor, options: RunOptions): Promise<Tensor[]>;
+  /** A parameter's values as they are now. */
+  readParameter(name: string): Promise<Float32Array>;
+  /** Frees everything. Runs in progress reject with `DISPOSED`. May be called twice. */
+  dispose(): void;
+}
