@@ -1,0 +1,92 @@
+/*
+ * conv2d: 3×3, stride 1, padding 1, as an implicit GEMM.
+ *
+ *   out[n, y, x, oc] = epilogue(Σ kh, kw, ic  in[n, y + kh − 1, x + kw − 1, ic] · weight[oc, ic, kh, kw])
+ *
+ * Activations are padded NHWC: (N, H + 2, W + 2, CS) with a border of zeros one pixel wide and CS ≥ C
+ * channels, zeros past C. A row of the GEMM is a pixel: three runs (kh) of 3 · CS consecutive values.
+ * Weights are packed as B: (⌈OC/8⌉, 3, 3, CS, 8).
+ */
+import { MC, gemmBlock } from './gemm';
+import { NR, ROW, setEpilogue } from './tile';
+
+@unmanaged
+class Conv2dArgs {
+  input: usize;
+  output: usize;
+  weights: usize;
+  /** Per output channel, as many as the output's CS. */
+  scale: usize;
+  shift: usize;
+  relu: i32;
+  height: i32;
+  width: i32;
+  inStride: i32;
+  outChannels: i32;
+  outStride: i32;
+  /** SCRATCH bytes. */
+  scratch: usize;
+  /** Pixels to do, of N · H · W in row-major order. */
+  first: i32;
+  last: i32;
+}
+
+export function conv2d(args: Conv2dArgs): void {
+  const height = args.height, width = args.width;
+  const inPixel = <usize>args.inStride << 2, outPixel = <usize>args.outStride << 2;
+  const rowPixels = <usize>(width + 2);
+  const imagePixels = <usize>(height + 2) * rowPixels;
+  const rows = args.scratch;
+  setEpilogue(args.scale, args.shift, args.relu != 0, args.outChannels);
+
+  let x = args.first % width;
+  let y = (args.first / width) % height;
+  let n = args.first / width / height;
+  for (let pixel = args.first; pixel < args.last; pixel += MC) {
+    const count = min(MC, args.last - pixel);
+    for (let i = 0; i < count; i++) {
+      // The top left corner of the 3×3 window, which is also the output pixel less (1, 1).
+      const corner = <usize>n * imagePixels + <usize>y * rowPixels + <usize>x;
+      const entry = rows + <usize>i * ROW;
+      store<usize>(entry, args.input + corner * inPixel);
+      store<usize>(entry, args.output + (corner + rowPixels + 1) * outPixel, 4);
+      if (++x == width) {
+        x = 0;
+        if (++y == height) {
+          y = 0;
+          n++;
+        }
+      }
+    }
+    gemmBlock(rows, count, args.weights, args.outChannels, 3, 3 * args.inStride, rowPixels * inPixel);
+  }
+}
+
+/**
+ * Packs `count` values of weight[OC, IC, 3, 3], of which the first has index `offset`, into
+ * (⌈OC/8⌉, 3, 3, CS, 8). The destination starts as zeros.
+ */
+export function packConv2d(values: usize, offset: i32, count: i32, packed: usize, inChannels: i32, inStride: i32): void {
+  for (let i = 0; i < count; i++) {
+    store<f32>(packed + packedAddress(offset + i, inChannels, inStride), load<f32>(values + (<usize>i << 2)));
+  }
+}
+
+/** The way back: `count` values from index `offset` of weight[OC, IC, 3, 3]. */
+export function unpackConv2d(
+  packed: usize, offset: i32, count: i32, values: usize, inChannels: i32, inStride: i32,
+): void {
+  for (let i = 0; i < count; i++) {
+    store<f32>(values + (<usize>i << 2), load<f32>(packed + packedAddress(offset + i, inChannels, inStride)));
+  }
+}
+
+/** Where weight number `index` of (OC, IC, 3, 3) lies in the packed panels, in bytes. */
+// @ts-ignore: decorator
+@inline
+function packedAddress(index: i32, inChannels: i32, inStride: i32): usize {
+  const tap = index % 9;
+  const ic = (index / 9) % inChannels;
+  const oc = index / 9 / inChannels;
+  return <usize>((((oc / NR) * 9 + tap) * inStride + ic) * NR + (oc % NR)) << 2;
+}

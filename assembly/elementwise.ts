@@ -1,0 +1,78 @@
+/*
+ * Operations on plain runs of values: relu, dropout, softmax.
+ */
+import { V, relu4, sum4 } from './simd';
+
+/** max(x, 0) in place, over `count` values rounded up to a whole vector. */
+export function relu(values: usize, count: i32): void {
+  const end = values + (<usize>count << 2);
+  for (let p = values; p < end; p += V) v128.store(p, relu4(v128.load(p)));
+}
+
+/**
+ * Dropout in place: value i is multiplied by 0 if its draw, an integer under 2^24, is under `threshold`, and by
+ * `scale` = 1 / (1 − p) otherwise. The draw must be that of src/dropout.ts: every backend drops the same values.
+ */
+export function dropout(values: usize, count: i32, seed: u32, layer: u32, threshold: u32, scale: f32): void {
+  const base = seed * 0x9e3779b1 + layer * 0x85ebca77;
+  for (let i = 0; i < count; i++) {
+    const at = values + (<usize>i << 2);
+    const draw = lowbias32(base + <u32>i) >> 8;
+    store<f32>(at, load<f32>(at) * (draw < threshold ? 0 : scale));
+  }
+}
+
+/** Mixes 32 bits: Chris Wellons, "Prospecting for Hash Functions", 2018. */
+// @ts-ignore: decorator
+@inline
+function lowbias32(x: u32): u32 {
+  x = (x ^ (x >> 16)) * 0x7feb352d;
+  x = (x ^ (x >> 15)) * 0x846ca68b;
+  return x ^ (x >> 16);
+}
+
+/** Softmax of each of `rows` rows of `count` values: exp(x − max) / Σ exp(x − max). May run in place. */
+export function softmax(input: usize, output: usize, rows: i32, count: i32): void {
+  for (let row = 0; row < rows; row++) {
+    const from = input + (<usize>(row * count) << 2), to = output + (<usize>(row * count) << 2);
+    const bytes = <usize>count << 2;
+    const whole = bytes & ~(V - 1);
+    let most = -Infinity as f32;
+    for (let i: usize = 0; i < bytes; i += 4) most = max(most, load<f32>(from + i));
+    const peak = f32x4.splat(most);
+    let sums = f32x4.splat(0);
+    for (let i: usize = 0; i < whole; i += V) {
+      const e = exp4(f32x4.sub(v128.load(from + i), peak));
+      sums = f32x4.add(sums, e);
+      v128.store(to + i, e);
+    }
+    let sum = sum4(sums);
+    for (let i = whole; i < bytes; i += 4) {
+      const e = f32x4.extract_lane(exp4(f32x4.splat(load<f32>(from + i) - most)), 0);
+      sum += e;
+      store<f32>(to + i, e);
+    }
+    for (let i: usize = 0; i < bytes; i += 4) store<f32>(to + i, load<f32>(to + i) / sum);
+  }
+}
+
+/**
+ * e^x for x ≤ 0, to 2 units in the last place; 0 under −87. x = n·ln 2 + r with |r| ≤ ln 2 / 2, e^x = 2ⁿ·e^r,
+ * e^r by its Taylor polynomial of degree 7 (error under 6e−9 there); ln 2 in two parts, as Cody and Waite, 1980.
+ */
+function exp4(x: v128): v128 {
+  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.4426950408889634)));
+  let r = f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375)));
+  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
+  let e = f32x4.splat(1.0 / 5040.0);
+  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 720.0));
+  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 120.0));
+  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 24.0));
+  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 6.0));
+  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(0.5));
+  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1));
+  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1));
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
+  const value = f32x4.mul(e, power);
+  return v128.andnot(value, f32x4.lt(x, f32x4.splat(-87)));
+}

@@ -1,0 +1,133 @@
+/*
+ * The packed product under every convolution: C[M, N] = epilogue(A[M, K] · B[K, N]), float32.
+ *
+ * B comes packed in panels of 8 columns: (⌈N/8⌉, K, 8), zero-filled past N. A and C are reached through a table of
+ * row addresses, so that a convolution's rows may be any pixels of an image and no im2col matrix is built (the
+ * indirect algorithm: Dukhan, "The Indirect Convolution Algorithm", 2019). The rows of A of one block and one slice
+ * of K are packed in panels of MR rows just before use.
+ *
+ * The loops are those of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008: the
+ * packed block of A stays in L2, a slice of a panel of B (8 KiB) in L1, a tile of C in registers.
+ */
+import { V } from './simd';
+import { FIRST, LAST, MR, NR, ROW, rowA, tile } from './tile';
+
+/** Most steps of K in a slice, between a load and a store of the accumulators. */
+export const KC: i32 = 256;
+/** Rows of a block: a multiple of both tiles' rows. */
+export const MC: i32 = 120;
+/** Bytes of scratch that a product needs: a table of MC rows, and the packed block of A. */
+export const SCRATCH: i32 = MC * <i32>ROW + MC * KC * 4;
+
+/**
+ * One block: `count` ≤ MC rows of the table at `rows`, times all panels of B. Each row of A is `runs` runs of
+ * `length` consecutive values, `stride` bytes apart, so K = runs · length. Entries up to the next multiple of MR
+ * are filled with the last row, which is then computed more than once, to the same result.
+ */
+export function gemmBlock(rows: usize, count: i32, b: usize, n: i32, runs: i32, length: i32, stride: usize): void {
+  for (; count % MR != 0; count++) memory.copy(rows + <usize>count * ROW, rows + <usize>(count - 1) * ROW, ROW);
+  const packed = rows + <usize>MC * ROW;
+  const k = runs * length;
+  const panels = (n + NR - 1) / NR;
+  // A short K is one slice over all runs; a long one is cut evenly within each run.
+  const whole = k <= KC;
+  const parts = whole ? 1 : (length + KC - 1) / KC;
+  const slices = whole ? 1 : runs * parts;
+  for (let slice = 0; slice < slices; slice++) {
+    const run = slice / parts, part = slice % parts;
+    const from = (part * length) / parts, to = ((part + 1) * length) / parts;
+    const steps = whole ? k : to - from;
+    for (let row = 0; row < count; row += MR) {
+      let panel = packed + (<usize>(row * steps) << 2);
+      const entries = rows + <usize>row * ROW;
+      if (whole) {
+        for (let i = 0; i < runs; i++) {
+          packRows(entries, <usize>i * stride, length, panel);
+          panel += <usize>(MR * length) << 2;
+        }
+      } else {
+        packRows(entries, <usize>run * stride + (<usize>from << 2), steps, panel);
+      }
+    }
+    const mode = (slice == 0 ? FIRST : 0) | (slice == slices - 1 ? LAST : 0);
+    const slab = b + (<usize>(run * length + from) << 5);
+    for (let panel = 0; panel < panels; panel++) {
+      const columns = slab + (<usize>panel * <usize>k << 5);
+      for (let row = 0; row < count; row += MR) {
+        tile(rows + <usize>row * ROW, packed + (<usize>(row * steps) << 2), columns, steps, panel, mode);
+      }
+    }
+  }
+}
+
+/** Packs `count` values from `offset` bytes on of MR rows as (count, MR). */
+function packRows(rows: usize, offset: usize, count: i32, out: usize): void {
+  let a0 = rowA(rows, 0) + offset, a1 = rowA(rows, 1) + offset;
+  let a2 = rowA(rows, 2) + offset, a3 = rowA(rows, 3) + offset;
+  let a4 = MR > 4 ? rowA(rows, 4) + offset : 0, a5 = MR > 4 ? rowA(rows, 5) + offset : 0;
+  const step = <usize>MR << 2;
+  const end = a0 + (<usize>count << 2), end4 = a0 + (<usize>(count & ~3) << 2);
+  while (a0 < end4) {
+    // Rows 0 to 3 by a 4×4 transpose, 4 and 5 by half of one.
+    const r0 = v128.load(a0), r1 = v128.load(a1), r2 = v128.load(a2), r3 = v128.load(a3);
+    const r01 = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5), r23 = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5);
+    const s01 = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7), s23 = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
+    v128.store(out, v128.shuffle<f32>(r01, r23, 0, 1, 4, 5));
+    v128.store(out + step, v128.shuffle<f32>(r01, r23, 2, 3, 6, 7));
+    v128.store(out + 2 * step, v128.shuffle<f32>(s01, s23, 0, 1, 4, 5));
+    v128.store(out + 3 * step, v128.shuffle<f32>(s01, s23, 2, 3, 6, 7));
+    if (MR > 4) {
+      const r4 = v128.load(a4), r5 = v128.load(a5);
+      const r45 = v128.shuffle<f32>(r4, r5, 0, 4, 1, 5), s45 = v128.shuffle<f32>(r4, r5, 2, 6, 3, 7);
+      v128.store64_lane(out, r45, 0, 16);
+      v128.store64_lane(out + step, r45, 1, 16);
+      v128.store64_lane(out + 2 * step, s45, 0, 16);
+      v128.store64_lane(out + 3 * step, s45, 1, 16);
+      a4 += V; a5 += V;
+    }
+    a0 += V; a1 += V; a2 += V; a3 += V;
+    out += 4 * step;
+  }
+  while (a0 < end) {
+    store<f32>(out, load<f32>(a0));
+    store<f32>(out, load<f32>(a1), 4);
+    store<f32>(out, load<f32>(a2), 8);
+    store<f32>(out, load<f32>(a3), 12);
+    if (MR > 4) {
+      store<f32>(out, load<f32>(a4), 16);
+      store<f32>(out, load<f32>(a5), 20);
+      a4 += 4; a5 += 4;
+    }
+    a0 += 4; a1 += 4; a2 += 4; a3 += 4;
+    out += step;
+  }
+}
+
+/**
+ * C[M, N] = A[M, K] · B[K, N] for row-major A and C with rows of `lda` and `ldc` values (`ldc` a multiple of 8, at
+ * least N) and packed B. `setEpilogue` comes first; `scratch` has SCRATCH bytes.
+ */
+export function gemm(m: i32, n: i32, k: i32, a: usize, lda: i32, b: usize, c: usize, ldc: i32, scratch: usize): void {
+  for (let first = 0; first < m; first += MC) {
+    const count = min(MC, m - first);
+    for (let i = 0; i < count; i++) {
+      const row = <usize>(first + i), entry = scratch + <usize>i * ROW;
+      store<usize>(entry, a + ((row * <usize>lda) << 2));
+      store<usize>(entry, c + ((row * <usize>ldc) << 2), 4);
+    }
+    gemmBlock(scratch, count, b, n, 1, k, 0);
+  }
+}
+
+/** Packs a row-major B[K, N] into panels (⌈N/8⌉, K, 8). */
+export function packB(k: i32, n: i32, b: usize, packed: usize): void {
+  for (let panel = 0; panel < n; panel += NR) {
+    for (let row = 0; row < k; row++) {
+      for (let lane = 0; lane < NR; lane++) {
+        const column = panel + lane;
+        store<f32>(packed, column < n ? load<f32>(b + (<usize>(row * n + column) << 2)) : 0);
+        packed += 4;
+      }
+    }
+  }
+}

@@ -1,0 +1,70 @@
+/*
+ * Pooling over padded NHWC (N, H + 2, W + 2, CS): see conv2d.ts.
+ */
+import { V } from './simd';
+
+/**
+ * 2×2 max-pool, stride 2, rounding down: (N, H, W) → (N, ⌊H/2⌋, ⌊W/2⌋), both padded NHWC.
+ * `f32x4.max` gives NaN where either side is NaN, as PyTorch does. Rows [first, last) of N · ⌊H/2⌋.
+ */
+export function maxPool2d(input: usize, output: usize, h: i32, w: i32, stride: i32, first: i32, last: i32): void {
+  const pixel = <usize>stride << 2;
+  const inRow = <usize>(w + 2) * pixel;
+  const outHeight = h / 2, outWidth = w / 2;
+  const outRow = <usize>(outWidth + 2) * pixel;
+  for (let row = first; row < last; row++) {
+    const n = row / outHeight, y = row % outHeight;
+    let top = input + <usize>(n * (h + 2) + 2 * y + 1) * inRow + pixel;
+    let out = output + <usize>(n * (outHeight + 2) + y + 1) * outRow + pixel;
+    for (let x = 0; x < outWidth; x++) {
+      const end = top + pixel;
+      while (top < end) {
+        const left = f32x4.max(v128.load(top), v128.load(top + inRow));
+        const right = f32x4.max(v128.load(top + pixel), v128.load(top + inRow + pixel));
+        v128.store(out, f32x4.max(left, right));
+        top += V;
+        out += V;
+      }
+      top += pixel;
+    }
+  }
+}
+
+/**
+ * Average over a grid of `size`² windows: padded NHWC → (N, C, size, size), the order that the classifier's
+ * weights expect. Window i covers rows ⌊i·H/size⌋ to ⌈(i + 1)·H/size⌉ − 1, as torch.nn.AdaptiveAvgPool2d's.
+ */
+export function adaptiveAvgPool2d(
+  input: usize, output: usize, n: i32, c: i32, h: i32, w: i32, stride: i32, size: i32,
+): void {
+  const pixel = <usize>stride << 2;
+  const row = <usize>(w + 2) * pixel;
+  const cells = size * size;
+  for (let image = 0; image < n; image++) {
+    for (let i = 0; i < size; i++) {
+      const top = (i * h) / size, bottom = ((i + 1) * h + size - 1) / size;
+      for (let j = 0; j < size; j++) {
+        const left = (j * w) / size, right = ((j + 1) * w + size - 1) / size;
+        const area = f32x4.splat(<f32>((bottom - top) * (right - left)));
+        const corner = input + <usize>(image * (h + 2) + top + 1) * row + <usize>(left + 1) * pixel;
+        for (let channel = 0; channel < c; channel += 4) {
+          let sum = f32x4.splat(0);
+          for (let y = 0; y < bottom - top; y++) {
+            let p = corner + <usize>y * row + (<usize>channel << 2);
+            for (let x = left; x < right; x++) {
+              sum = f32x4.add(sum, v128.load(p));
+              p += pixel;
+            }
+          }
+          const mean = f32x4.div(sum, area);
+          const out = output + (<usize>((image * c + channel) * cells + i * size + j) << 2);
+          const step = <usize>cells << 2;
+          store<f32>(out, f32x4.extract_lane(mean, 0));
+          if (channel + 1 < c) store<f32>(out + step, f32x4.extract_lane(mean, 1));
+          if (channel + 2 < c) store<f32>(out + 2 * step, f32x4.extract_lane(mean, 2));
+          if (channel + 3 < c) store<f32>(out + 3 * step, f32x4.extract_lane(mean, 3));
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/** Bytes of one vector of four float32. */
+export const V: usize = 16;
+
+/**
+ * a · b + c in each of four lanes, the inner step of every product here. The relaxed form is one fused instruction
+ * where the machine has it, and may be rounded once or twice: the plain build is the one that is equal everywhere.
+ */
+// @ts-ignore: decorator
+@inline
+export function madd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
+  return f32x4.add(f32x4.mul(a, b), c);
+}
+
+/** max(v, 0) in each lane. `pmax` keeps its first operand when that is NaN, as PyTorch's relu does. */
+// @ts-ignore: decorator
+@inline
+export function relu4(v: v128): v128 {
+  return f32x4.pmax(v, f32x4.splat(0));
+}
+
+/** The sum of the four lanes, pairwise. */
+// @ts-ignore: decorator
+@inline
+export function sum4(v: v128): f32 {
+  const pairs = f32x4.add(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1));
+  return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1);
+}
+
+/** `count` rounded up to a multiple of `step`. */
+// @ts-ignore: decorator
+@inline
+export function roundUp(count: i32, step: i32): i32 {
+  return ((count + step - 1) / step) * step;
+}
+
+/** All ones in the first `count` lanes. */
+export function laneMask(count: i32): v128 {
+  return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(count));
+}

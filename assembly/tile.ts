@@ -1,0 +1,194 @@
+/*
+ * The micro-kernels: a tile of MR rows × 8 columns of C in registers,
+ *
+ *   C[r, c] (+)= Σ k  a[k, r] · b[k, c],  then  · scale[c] + shift[c],  ReLU
+ *
+ * with `a` a packed panel (K, MR) and `b` a packed panel (K, 8). Everything else exists to feed them.
+ *
+ * On x64 a function in V8 has 15 vector registers to itself. With a fused multiply and add the loads fold into
+ * the step and 6×8 fits. With a separate product V8 moves all loads of a step to its front, so that accumulators,
+ * b and a must fit together: 4×8. For the same reason the loop over k is not unrolled.
+ */
+import { V, laneMask, madd, relu4 } from './simd';
+
+/** Rows of a tile and of a packed panel of A. */
+export const MR: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 4;
+/** Columns of a tile and of a packed panel of B. */
+export const NR: i32 = 8;
+
+/** Bytes of an entry of the row table: the address of a row of A, then of a row of C. */
+export const ROW: usize = 8;
+
+/** The slice is the first of K: the accumulators start at zero instead of at C. */
+export const FIRST: i32 = 1;
+/** The slice is the last of K: the epilogue is applied. */
+export const LAST: i32 = 2;
+
+let epilogueScale: usize = 0;
+let epilogueShift: usize = 0;
+let epilogueRelu: bool = false;
+let epilogueColumns: i32 = 0;
+
+/**
+ * What becomes of a finished sum: `sum · scale + shift`, with a value per column, then ReLU if asked for.
+ * Columns from `columns` on, in the last panel, are written as zeros: a later product may multiply them, and
+ * what stands there could be 0 · ∞.
+ */
+export function setEpilogue(scale: usize, shift: usize, relu: bool, columns: i32): void {
+  epilogueScale = scale;
+  epilogueShift = shift;
+  epilogueRelu = relu;
+  epilogueColumns = columns;
+}
+
+/** The address of row i of A in the table. */
+// @ts-ignore: decorator
+@inline
+export function rowA(rows: usize, i: usize): usize {
+  return load<usize>(rows + i * ROW);
+}
+
+/** The address of row i of C in the table. */
+// @ts-ignore: decorator
+@inline
+export function rowC(rows: usize, i: usize): usize {
+  return load<usize>(rows + i * ROW, 4);
+}
+
+/** One tile over one slice of K; `panel` is the number of the panel of columns. */
+// @ts-ignore: decorator
+@inline
+export function tile(rows: usize, a: usize, b: usize, k: i32, panel: i32, mode: i32): void {
+  if (ASC_FEATURE_RELAXED_SIMD) tile6x8(rows, a, b, k, panel, mode);
+  else tile4x8(rows, a, b, k, panel, mode);
+}
+
+function tile4x8(rows: usize, a: usize, b: usize, k: i32, panel: i32, mode: i32): void {
+  const column = <usize>panel << 5;
+  let c00 = f32x4.splat(0), c01 = c00;
+  let c10 = c00, c11 = c00;
+  let c20 = c00, c21 = c00;
+  let c30 = c00, c31 = c00;
+  if (!(mode & FIRST)) {
+    let p = rowC(rows, 0) + column;
+    c00 = v128.load(p); c01 = v128.load(p, V);
+    p = rowC(rows, 1) + column;
+    c10 = v128.load(p); c11 = v128.load(p, V);
+    p = rowC(rows, 2) + column;
+    c20 = v128.load(p); c21 = v128.load(p, V);
+    p = rowC(rows, 3) + column;
+    c30 = v128.load(p); c31 = v128.load(p, V);
+  }
+  for (const end = b + (<usize>k << 5); b < end; b += 2 * V) {
+    const b0 = v128.load(b), b1 = v128.load(b, V);
+    let x = v128.load_splat<f32>(a, 0); c00 = madd(x, b0, c00); c01 = madd(x, b1, c01);
+    x = v128.load_splat<f32>(a, 4); c10 = madd(x, b0, c10); c11 = madd(x, b1, c11);
+    x = v128.load_splat<f32>(a, 8); c20 = madd(x, b0, c20); c21 = madd(x, b1, c21);
+    x = v128.load_splat<f32>(a, 12); c30 = madd(x, b0, c30); c31 = madd(x, b1, c31);
+    a += 16;
+  }
+  if (mode & LAST) {
+    const s0 = v128.load(epilogueScale + column), s1 = v128.load(epilogueScale + column, V);
+    const t0 = v128.load(epilogueShift + column), t1 = v128.load(epilogueShift + column, V);
+    c00 = madd(c00, s0, t0); c01 = madd(c01, s1, t1);
+    c10 = madd(c10, s0, t0); c11 = madd(c11, s1, t1);
+    c20 = madd(c20, s0, t0); c21 = madd(c21, s1, t1);
+    c30 = madd(c30, s0, t0); c31 = madd(c31, s1, t1);
+    if (epilogueRelu) {
+      c00 = relu4(c00); c01 = relu4(c01);
+      c10 = relu4(c10); c11 = relu4(c11);
+      c20 = relu4(c20); c21 = relu4(c21);
+      c30 = relu4(c30); c31 = relu4(c31);
+    }
+    const left = epilogueColumns - panel * 8;
+    if (left < 8) {
+      const m0 = laneMask(left), m1 = laneMask(left - 4);
+      c00 = v128.and(c00, m0); c01 = v128.and(c01, m1);
+      c10 = v128.and(c10, m0); c11 = v128.and(c11, m1);
+      c20 = v128.and(c20, m0); c21 = v128.and(c21, m1);
+      c30 = v128.and(c30, m0); c31 = v128.and(c31, m1);
+    }
+  }
+  let p = rowC(rows, 0) + column;
+  v128.store(p, c00); v128.store(p, c01, V);
+  p = rowC(rows, 1) + column;
+  v128.store(p, c10); v128.store(p, c11, V);
+  p = rowC(rows, 2) + column;
+  v128.store(p, c20); v128.store(p, c21, V);
+  p = rowC(rows, 3) + column;
+  v128.store(p, c30); v128.store(p, c31, V);
+}
+
+function tile6x8(rows: usize, a: usize, b: usize, k: i32, panel: i32, mode: i32): void {
+  const column = <usize>panel << 5;
+  let c00 = f32x4.splat(0), c01 = c00;
+  let c10 = c00, c11 = c00;
+  let c20 = c00, c21 = c00;
+  let c30 = c00, c31 = c00;
+  let c40 = c00, c41 = c00;
+  let c50 = c00, c51 = c00;
+  if (!(mode & FIRST)) {
+    let p = rowC(rows, 0) + column;
+    c00 = v128.load(p); c01 = v128.load(p, V);
+    p = rowC(rows, 1) + column;
+    c10 = v128.load(p); c11 = v128.load(p, V);
+    p = rowC(rows, 2) + column;
+    c20 = v128.load(p); c21 = v128.load(p, V);
+    p = rowC(rows, 3) + column;
+    c30 = v128.load(p); c31 = v128.load(p, V);
+    p = rowC(rows, 4) + column;
+    c40 = v128.load(p); c41 = v128.load(p, V);
+    p = rowC(rows, 5) + column;
+    c50 = v128.load(p); c51 = v128.load(p, V);
+  }
+  for (const end = b + (<usize>k << 5); b < end; b += 2 * V) {
+    const b0 = v128.load(b), b1 = v128.load(b, V);
+    let x = v128.load_splat<f32>(a, 0); c00 = madd(x, b0, c00); c01 = madd(x, b1, c01);
+    x = v128.load_splat<f32>(a, 4); c10 = madd(x, b0, c10); c11 = madd(x, b1, c11);
+    x = v128.load_splat<f32>(a, 8); c20 = madd(x, b0, c20); c21 = madd(x, b1, c21);
+    x = v128.load_splat<f32>(a, 12); c30 = madd(x, b0, c30); c31 = madd(x, b1, c31);
+    x = v128.load_splat<f32>(a, 16); c40 = madd(x, b0, c40); c41 = madd(x, b1, c41);
+    x = v128.load_splat<f32>(a, 20); c50 = madd(x, b0, c50); c51 = madd(x, b1, c51);
+    a += 24;
+  }
+  if (mode & LAST) {
+    const s0 = v128.load(epilogueScale + column), s1 = v128.load(epilogueScale + column, V);
+    const t0 = v128.load(epilogueShift + column), t1 = v128.load(epilogueShift + column, V);
+    c00 = madd(c00, s0, t0); c01 = madd(c01, s1, t1);
+    c10 = madd(c10, s0, t0); c11 = madd(c11, s1, t1);
+    c20 = madd(c20, s0, t0); c21 = madd(c21, s1, t1);
+    c30 = madd(c30, s0, t0); c31 = madd(c31, s1, t1);
+    c40 = madd(c40, s0, t0); c41 = madd(c41, s1, t1);
+    c50 = madd(c50, s0, t0); c51 = madd(c51, s1, t1);
+    if (epilogueRelu) {
+      c00 = relu4(c00); c01 = relu4(c01);
+      c10 = relu4(c10); c11 = relu4(c11);
+      c20 = relu4(c20); c21 = relu4(c21);
+      c30 = relu4(c30); c31 = relu4(c31);
+      c40 = relu4(c40); c41 = relu4(c41);
+      c50 = relu4(c50); c51 = relu4(c51);
+    }
+    const left = epilogueColumns - panel * 8;
+    if (left < 8) {
+      const m0 = laneMask(left), m1 = laneMask(left - 4);
+      c00 = v128.and(c00, m0); c01 = v128.and(c01, m1);
+      c10 = v128.and(c10, m0); c11 = v128.and(c11, m1);
+      c20 = v128.and(c20, m0); c21 = v128.and(c21, m1);
+      c30 = v128.and(c30, m0); c31 = v128.and(c31, m1);
+      c40 = v128.and(c40, m0); c41 = v128.and(c41, m1);
+      c50 = v128.and(c50, m0); c51 = v128.and(c51, m1);
+    }
+  }
+  let p = rowC(rows, 0) + column;
+  v128.store(p, c00); v128.store(p, c01, V);
+  p = rowC(rows, 1) + column;
+  v128.store(p, c10); v128.store(p, c11, V);
+  p = rowC(rows, 2) + column;
+  v128.store(p, c20); v128.store(p, c21, V);
+  p = rowC(rows, 3) + column;
+  v128.store(p, c30); v128.store(p, c31, V);
+  p = rowC(rows, 4) + column;
+  v128.store(p, c40); v128.store(p, c41, V);
+  p = rowC(rows, 5) + column;
+  v128.store(p, c50); v128.store(p, c51, V);
+}

@@ -1,0 +1,40 @@
+import type { Backend } from './backend.js';
+import { VGGNetError } from './errors.js';
+import { createReferenceBackend } from './reference/backend.js';
+import { createWasmBackend } from './wasm/backend.js';
+
+/** What a model may be asked to run on. */
+export type DeviceName = 'auto' | 'wasm' | 'webgpu' | 'reference';
+
+const DEVICE_NAMES: readonly DeviceName[] = ['auto', 'wasm', 'webgpu', 'reference'];
+
+export interface DeviceOptions {
+  /** Default 'auto'. A device that is not here is an error, never replaced by another. */
+  device?: DeviceName | undefined;
+  /** Run a forward on the caller's own thread, not in a worker. Default: only where there are no workers. */
+  inline?: boolean | undefined;
+  /** Use the kernels whose results are the same to the bit on every machine; somewhat slower. Default false. */
+  deterministic?: boolean | undefined;
+}
+
+/**
+ * Finds the backend for a device.
+ * @throws VGGNetError `INVALID_ARGUMENT` for an unknown name; `BACKEND_UNAVAILABLE` if it is not here
+ */
+export function createBackend({ device = 'auto', inline, deterministic }: DeviceOptions): Backend {
+  switch (device) {
+    case 'auto':
+      return createWasmBackend({ inline, deterministic, reason: 'auto: the fastest backend of this version' });
+    case 'wasm':
+      return createWasmBackend({ inline, deterministic, reason: "asked for by device: 'wasm'" });
+    case 'reference':
+      return createReferenceBackend();
+    case 'webgpu':
+      throw new VGGNetError('BACKEND_UNAVAILABLE', "This version has no WebGPU backend; use device: 'wasm'");
+    default:
+      throw new VGGNetError(
+        'INVALID_ARGUMENT',
+        `device must be one of ${DEVICE_NAMES.map((name) => `'${name}'`).join(', ')}, got ${JSON.stringify(device)}`,
+      );
+  }
+}

@@ -1,0 +1,117 @@
+import type { Backend, Executable, ParameterStream } from './backend.js';
+import { type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
+import { throwIfAborted, VGGNetError } from './errors.js';
+import { defaultPreset, type ImagePreset, presetChannels, validatePreset } from './image/preset.js';
+import type { Layer } from './layers.js';
+import { inferConfig } from './weights/infer.js';
+import { type InitScheme, initSource } from './weights/init.js';
+import { completeStream, matchWeights } from './weights/match.js';
+import { CONFIG_KEY, decodeConfig } from './weights/metadata.js';
+import type { LoadProgress } from './weights/progress.js';
+import type { WeightSource } from './weights/source.js';
+
+export interface LoadOptions {
+  /** Refuse a file that lacks a tensor, has one too many, or has one of another shape. Default true. */
+  strict?: boolean | undefined;
+  /** Where parameters that no file gives come from. Default 'pytorch', the constructors' own, as in the lesson. */
+  init?: InitScheme | undefined;
+  /** Seeds the initialisation, and dropout: an integer from 0 to 2^32 − 1. Default 0. */
+  seed?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** How images become the network's input, and what its classes are called. */
+export interface ImageOptions {
+  /** Class names, one for each class. Default: the file's, or ImageNet's for 1000 classes. */
+  labels?: readonly string[] | undefined;
+  /** Default: the file's, or torchvision's. */
+  preset?: ImagePreset | undefined;
+}
+
+/** What a file and a network did not share, as PyTorch's `load_state_dict` reports it. Both are empty if strict. */
+export interface IncompatibleKeys {
+  /** Parameters initialised from the seed: the file lacks them, or has the last layer for other classes. */
+  readonly missingKeys: readonly string[];
+  /** Tensors of the file that were passed over. */
+  readonly unexpectedKeys: readonly string[];
+}
+
+export interface Loaded {
+  readonly executable: Executable;
+  readonly keys: IncompatibleKeys;
+}
+
+/** The configuration that a weights file describes by its metadata, or by the names and shapes of its tensors. */
+export function configOf(source: WeightSource, options: ModelOptions): VGGConfig {
+  const text = source.metadata[CONFIG_KEY];
+  const described = text === undefined ? inferConfig(source.entries) : decodeConfig(text);
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const config = resolveConfig(described.architecture, { ...described, ...given });
+  return { ...config, name: described.name, labels: described.labels, preset: described.preset };
+}
+
+/** A configuration with labels and preset: the caller's, else its own if they still fit, else the defaults. */
+export function withImageOptions(config: VGGConfig, { labels, preset }: ImageOptions): VGGConfig {
+  const { numClasses, inChannels } = config;
+  if (labels && (!Array.isArray(labels) || labels.length !== numClasses)) {
+    const got = Array.isArray(labels) ? `a list of ${labels.length}` : typeof labels;
+    throw new VGGNetError('INVALID_ARGUMENT', `labels must be a list of ${numClasses} strings, got ${got}`);
+  }
+  if (preset) {
+    validatePreset(preset);
+    if (presetChannels(preset) !== inChannels) {
+      throw new VGGNetError(
+        'INVALID_ARGUMENT',
+        `The preset makes ${presetChannels(preset)} channels (mode '${preset.mode}'), and the network takes ${inChannels}`,
+      );
+    }
+  }
+  const own = config.preset && presetChannels(config.preset) === inChannels ? config.preset : undefined;
+  return {
+    ...config,
+    labels: labels ?? (config.labels?.length === numClasses ? config.labels : undefined),
+    preset: preset ?? own ?? defaultPreset(inChannels),
+  };
+}
+
+/**
+ * Compiles a network with the weights of a source, or without one with random weights. Closes the source.
+ * @throws VGGNetError `WEIGHTS_MISMATCH`, `INVALID_DTYPE`, `INVALID_WEIGHTS_FILE`, `OUT_OF_MEMORY`, `ABORTED`;
+ * nothing stays open or allocated then
+ */
+export async function compileModel(
+  backend: Backend,
+  config: VGGConfig,
+  layers: readonly Layer[],
+  source: WeightSource | undefined,
+  options: LoadOptions,
+): Promise<Loaded> {
+  try {
+    const { stream, keys } = openParameters(config, layers, source, options);
+    const { signal } = options;
+    return { executable: await backend.compile({ layers }, stream, { signal }), keys };
+  } finally {
+    await source?.close();
+  }
+}
+
+function openParameters(
+  config: VGGConfig,
+  layers: readonly Layer[],
+  source: WeightSource | undefined,
+  { strict = true, init = 'pytorch', seed = 0, signal }: LoadOptions,
+): { stream: ParameterStream; keys: IncompatibleKeys } {
+  throwIfAborted(signal);
+  if (!source) {
+    const random = initSource(config, { init, seed });
+    const all = new Set(random.entries.map((entry) => entry.name));
+    return { stream: random.chunks(all, signal), keys: { missingKeys: [], unexpectedKeys: [] } };
+  }
+  const match = matchWeights(source, layers, { strict });
+  const missingKeys = [...match.missing, ...match.replaced];
+  const only = new Set(missingKeys);
+  const fill = missingKeys.length > 0 ? initSource(config, { init, seed, only }) : undefined;
+  const stream = completeStream(match, fill, signal);
+  return { stream, keys: { missingKeys, unexpectedKeys: match.unexpected } };
+}

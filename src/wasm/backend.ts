@@ -1,0 +1,31 @@
+import type { Backend, DeviceInfo, Executable } from '../backend.js';
+import { WorkerExecutable } from './client.js';
+import { InlineExecutable } from './inline.js';
+import { chooseBuild, compileKernels } from './kernels.js';
+import { hasWorkers } from './spawn.js';
+
+export interface WasmOptions {
+  /** Run on the caller's thread. Default: only where there are no workers. */
+  readonly inline?: boolean | undefined;
+  /** Use the build whose results are the same to the bit on every machine. Default false. */
+  readonly deterministic?: boolean | undefined;
+  /** Why this backend was chosen, for `DeviceInfo`. */
+  readonly reason: string;
+}
+
+/**
+ * The kernels of assembly/ in WebAssembly SIMD.
+ * @throws VGGNetError `BACKEND_UNAVAILABLE` where WebAssembly SIMD is missing
+ */
+export function createWasmBackend(options: WasmOptions): Backend {
+  const build = chooseBuild(options.deterministic ?? false);
+  const inline = options.inline ?? !hasWorkers();
+  const device: DeviceInfo = { backend: 'wasm', build, threads: 1, inline, reason: options.reason };
+  return {
+    device,
+    async compile(program, parameters, { signal } = {}): Promise<Executable> {
+      const module = await compileKernels(build);
+      return (inline ? InlineExecutable : WorkerExecutable).compile(module, program, parameters, signal);
+    },
+  };
+}

@@ -1,0 +1,290 @@
+import type { ParameterChunk, Program, RunOptions } from '../backend.js';
+import { dropoutScale, dropoutThreshold } from '../dropout.js';
+import { VGGNetError } from '../errors.js';
+import type { Step } from '../fuse.js';
+import type { BatchNorm2d, Conv2d, Layer, Linear } from '../layers.js';
+import { formatShape, numel, Tensor } from '../tensor.js';
+import { Heap } from './heap.js';
+import { instantiateKernels, type Kernels } from './kernels.js';
+import { BYTES, readValue, valueBytes } from './layout.js';
+import { Parameters } from './parameters.js';
+import { type Call, makePlan, type Placed, type Plan } from './plan.js';
+
+/** Plans kept for input shapes seen lately. */
+const MAX_PLANS = 8;
+/** Words for the arguments of a kernel that takes them as a struct. */
+const ARGUMENT_WORDS = 16;
+
+/** A run of the engine that is stopped between two steps when `aborted` says so. */
+export interface RunControl {
+  /** Resolves when other work of this thread has had its turn. */
+  readonly pause: () => Promise<void>;
+  readonly aborted: () => boolean;
+}
+
+/**
+ * One program with its parameters in one WebAssembly memory. It computes on the thread that it lives on: a worker,
+ * or the caller's own where there are none. One run at a time.
+ */
+export class Engine {
+  readonly #heap: Heap;
+  readonly #kernels: Kernels;
+  readonly #layers: readonly Layer[];
+  readonly #parameters: Parameters;
+  readonly #plans = new Map<string, Plan>();
+  readonly #args: number;
+  readonly #scratch: number;
+  /** Batch norm's folded scales do not hold the running statistics as they are now. */
+  #stale = true;
+
+  private constructor(heap: Heap, kernels: Kernels, program: Program) {
+    this.#heap = heap;
+    this.#kernels = kernels;
+    this.#layers = program.layers;
+    this.#args = heap.keep(ARGUMENT_WORDS * 4);
+    this.#scratch = heap.keep(kernels.SCRATCH.value);
+    this.#parameters = new Parameters(heap, kernels, program.layers);
+  }
+
+  /** @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit */
+  static async create(module: WebAssembly.Module, program: Program): Promise<Engine> {
+    const heap = new Heap();
+    return new Engine(heap, await instantiateKernels(module, heap.memory), program);
+  }
+
+  writeParameter(chunk: ParameterChunk): void {
+    this.#parameters.write(chunk);
+  }
+
+  /** Call once after the last `writeParameter`. */
+  finishParameters(): void {
+    this.#parameters.finish();
+  }
+
+  readParameter(name: string): Float32Array {
+    return this.#parameters.read(name);
+  }
+
+  /** Computes the outputs asked for; the input's shape has been checked. */
+  async run(input: Tensor, options: RunOptions, control: RunControl): Promise<Tensor[]> {
+    if (options.outputs.length === 0) return [];
+    const plan = this.#plan(input.shape, options);
+    this.#heap.reserveArena(plan.arenaBytes);
+    if (options.mode === 'eval' && this.#stale) this.#foldAll();
+    const results = new Map<string, Tensor>();
+
+    for (let first = 0; first < plan.batch; first += plan.chunk) {
+      const images = Math.min(plan.chunk, plan.batch - first);
+      // A last chunk with fewer images leaves the others' places as they are.
+      this.#writeInput(input, first, images, plan.spatial[0]?.input ?? (plan.joint as Placed));
+      for (const call of plan.spatial) {
+        await this.#step(shrink(call, images), options, control);
+        this.#keep(shrink(call, images), plan.batch, first, options, results);
+      }
+      if (plan.joint && plan.spatial.length > 0) this.#join(plan, first, images);
+    }
+    for (const call of plan.dense) {
+      const moved = call === plan.dense[0] && plan.joint ? { ...call, input: plan.joint } : call;
+      await this.#step(moved, options, control);
+      this.#keep(call, plan.batch, 0, options, results);
+    }
+    return options.outputs.map((name) => results.get(name) as Tensor);
+  }
+
+  #plan(shape: readonly number[], options: RunOptions): Plan {
+    const key = JSON.stringify([shape, options.outputs, options.mode]);
+    let plan = this.#plans.get(key);
+    if (!plan) {
+      plan = makePlan(this.#layers, shape, options);
+      this.#plans.set(key, plan);
+      const oldest = this.#plans.keys().next().value as string;
+      if (this.#plans.size > MAX_PLANS) this.#plans.delete(oldest);
+    }
+    return plan;
+  }
+
+  #address(value: Placed): number {
+    return this.#heap.arena + value.offset;
+  }
+
+  #writeInput(input: Tensor, first: number, images: number, to: Placed): void {
+    const size = input.size / (input.shape[0] as number);
+    this.#heap.f32.set(input.data.subarray(first * size, (first + images) * size), this.#address(to) / BYTES);
+  }
+
+  /** Moves a chunk's result to its images' place in the classifier's input. */
+  #join(plan: Plan, first: number, images: number): void {
+    const from = plan.spatial.at(-1)?.output as Placed;
+    const size = numel(from.shape.slice(1));
+    const at = this.#address(from) / BYTES;
+    const to = this.#address(plan.joint as Placed) / BYTES + first * size;
+    this.#heap.f32.copyWithin(to, at, at + images * size);
+  }
+
+  /** Copies a result that was asked for out of the arena, before the next step may write over it. */
+  #keep(call: Call, batch: number, first: number, options: RunOptions, results: Map<string, Tensor>): void {
+    const { output, step } = call;
+    for (const name of step?.names ?? []) {
+      if (!options.outputs.includes(name)) continue;
+      const tensor = results.get(name) ?? Tensor.zeros([batch, ...output.shape.slice(1)]);
+      results.set(name, tensor);
+      const size = numel(output.shape.slice(1));
+      const out = tensor.data.subarray(first * size, (first + (output.shape[0] as number)) * size);
+      readValue(this.#heap.f32, this.#address(output), output, out);
+    }
+  }
+
+  async #step(call: Call, options: RunOptions, control: RunControl): Promise<void> {
+    if (control.aborted()) throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal');
+    this.#compute(call, options);
+    await control.pause();
+  }
+
+  #compute({ step, input, output }: Call, options: RunOptions): void {
+    const from = this.#address(input);
+    const to = this.#address(output);
+    const [n = 0, c = 0, h = 0, w = 0] = input.shape;
+    const kernels = this.#kernels;
+    if (output.layout === 'nhwc' && from !== to) {
+      const [, , outHeight = 0, outWidth = 0] = output.shape;
+      kernels.clearBorder(to, n, outHeight, outWidth, output.stride);
+    }
+    if (!step) {
+      if (output.layout === 'nhwc') kernels.toPaddedNHWC(from, to, n, c, h, w, output.stride);
+      else kernels.toNCHW(from, to, n, c, h, w, input.stride);
+      return;
+    }
+    const { layer, index } = step;
+    switch (layer.op) {
+      case 'conv2d':
+        this.#conv2d(layer, step, input, output);
+        break;
+      case 'batchNorm2d':
+        this.#batchNorm2d(layer, step, input, options.mode);
+        break;
+      case 'maxPool2d':
+        kernels.maxPool2d(from, to, h, w, input.stride, 0, n * Math.floor(h / 2));
+        break;
+      case 'adaptiveAvgPool2d':
+        kernels.adaptiveAvgPool2d(from, to, n, c, h, w, input.stride, layer.outputSize);
+        break;
+      case 'relu':
+        kernels.relu(from, valueBytes(input) / BYTES);
+        break;
+      case 'linear':
+        this.#linear(layer, step, input, output);
+        break;
+      case 'dropout': {
+        const scale = dropoutScale(layer.p);
+        kernels.dropout(from, numel(input.shape), options.seed, index, dropoutThreshold(layer.p), scale);
+        break;
+      }
+      case 'softmax':
+        kernels.softmax(from, to, n, c);
+        break;
+      case 'flatten':
+        break;
+    }
+  }
+
+  #conv2d(layer: Conv2d, { index, batchNorm, relu }: Step, input: Placed, output: Placed): void {
+    const { weight, bias, scale } = this.#parameters.conv(index);
+    const folded = batchNorm && this.#parameters.norm(index + 1);
+    const [n = 0, , h = 0, w = 0] = input.shape;
+    this.#kernels.conv2d(
+      this.#arguments([
+        this.#address(input),
+        this.#address(output),
+        weight,
+        folded?.scale ?? scale,
+        folded?.shift ?? bias,
+        Number(relu),
+        h,
+        w,
+        input.stride,
+        layer.outChannels,
+        output.stride,
+        this.#scratch,
+        0,
+        n * h * w,
+      ]),
+    );
+  }
+
+  #linear(layer: Linear, { index, relu }: Step, input: Placed, output: Placed): void {
+    const { weight, bias } = this.#parameters.linear(index);
+    const { inFeatures, outFeatures } = layer;
+    const batch = input.shape[0] as number;
+    // The kernel keeps four vectors of sums for each row in the scratch.
+    const most = Math.floor(this.#kernels.SCRATCH.value / 64);
+    for (let row = 0; row < batch; row += most) {
+      const from = this.#address(input) + row * inFeatures * BYTES;
+      const to = this.#address(output) + row * outFeatures * BYTES;
+      const rows = Math.min(most, batch - row);
+      this.#kernels.linear(
+        this.#arguments([
+          from,
+          to,
+          weight,
+          bias,
+          Number(relu),
+          rows,
+          inFeatures,
+          outFeatures,
+          this.#scratch,
+          0,
+          outFeatures,
+        ]),
+      );
+    }
+  }
+
+  #batchNorm2d(layer: BatchNorm2d, { index, relu }: Step, value: Placed, mode: 'eval' | 'train'): void {
+    const slots = this.#parameters.norm(index);
+    const at = this.#address(value);
+    const [n = 0, , h = 0, w = 0] = value.shape;
+    if (mode === 'train') {
+      if (n * h * w === 1) {
+        throw new VGGNetError(
+          'INVALID_SHAPE',
+          `${layer.name}: expected more than 1 value per channel when training, got ${formatShape(value.shape)}`,
+        );
+      }
+      const mean = this.#scratch;
+      const variance = mean + value.stride * BYTES;
+      this.#kernels.batchStatistics(at, n, h, w, value.stride, mean, variance);
+      this.#parameters.foldBatchNorm(slots, layer.channels, mean, variance);
+      this.#parameters.updateStatistics(slots, layer.channels, mean, variance, n * h * w);
+      this.#stale = true;
+    } else {
+      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar);
+      this.#stale = true;
+    }
+    this.#kernels.affine2d(at, n, h, w, value.stride, slots.scale, slots.shift, Number(relu));
+  }
+
+  /** Writes the epilogue of every convolution that has batch norm after it. */
+  #foldAll(): void {
+    for (const [index, layer] of this.#layers.entries()) {
+      const before = this.#layers[index - 1];
+      if (layer.op !== 'batchNorm2d' || before?.op !== 'conv2d') continue;
+      const slots = this.#parameters.norm(index);
+      const { bias } = this.#parameters.conv(index - 1);
+      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar, bias);
+    }
+    this.#stale = false;
+  }
+
+  /** Writes a kernel's arguments into its struct and gives the struct's address. */
+  #arguments(words: readonly number[]): number {
+    this.#heap.i32.set(words, this.#args / 4);
+    return this.#args;
+  }
+}
+
+/** A call for the first `images` images of its chunk. */
+function shrink(call: Call, images: number): Call {
+  if (call.input.shape[0] === images) return call;
+  const first = (value: Placed): Placed => ({ ...value, shape: [images, ...value.shape.slice(1)] });
+  return { ...call, input: first(call.input), output: first(call.output) };
+}

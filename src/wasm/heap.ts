@@ -1,0 +1,71 @@
+import { VGGNetError } from '../errors.js';
+import { align } from './layout.js';
+
+const PAGE = 65_536;
+const MAX_PAGES = 65_536;
+
+/**
+ * The engine's linear memory: what is kept (scratch, parameters) from the bottom up, and above it one arena that
+ * every forward lays out anew. WebAssembly memory never shrinks, so the arena stays as large as the largest forward.
+ */
+export class Heap {
+  readonly memory: WebAssembly.Memory;
+  #kept = 1024; // address 0 stays free, so that a null pointer shows
+  #f32: Float32Array;
+  #i32: Int32Array;
+
+  constructor() {
+    this.memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES });
+    this.#f32 = new Float32Array(this.memory.buffer);
+    this.#i32 = new Int32Array(this.memory.buffer);
+  }
+
+  /** The memory as float32; do not hold on to it, since growing replaces it. */
+  get f32(): Float32Array {
+    return this.#f32;
+  }
+
+  get i32(): Int32Array {
+    return this.#i32;
+  }
+
+  /** Where the arena starts. */
+  get arena(): number {
+    return this.#kept;
+  }
+
+  /** Reserves bytes that stay, zeroed. All of it comes before the first `reserveArena`. */
+  keep(bytes: number): number {
+    const address = this.#kept;
+    this.#grow(address + align(bytes), 'weights');
+    this.#kept += align(bytes);
+    return address;
+  }
+
+  /** Makes the arena at least `bytes` large. */
+  reserveArena(bytes: number): void {
+    this.#grow(this.#kept + bytes, 'activations');
+  }
+
+  #grow(end: number, what: string): void {
+    const have = this.memory.buffer.byteLength;
+    if (end <= have) return;
+    const fail = (cause?: unknown): never => {
+      const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+      throw new VGGNetError(
+        'OUT_OF_MEMORY',
+        `The ${what} need a WebAssembly memory of ${mib(end)}; it has ${mib(have)} and could not grow (limit 4096 MiB)`,
+        { cause },
+      );
+    };
+    const pages = Math.ceil(end / PAGE);
+    if (pages > MAX_PAGES) fail();
+    try {
+      this.memory.grow(pages - have / PAGE);
+    } catch (cause) {
+      fail(cause);
+    }
+    this.#f32 = new Float32Array(this.memory.buffer);
+    this.#i32 = new Int32Array(this.memory.buffer);
+  }
+}

@@ -1,0 +1,63 @@
+import type { Executable, ParameterStream, Program, RunOptions } from '../backend.js';
+import { throwIfAborted, VGGNetError } from '../errors.js';
+import { Tensor } from '../tensor.js';
+import { Engine } from './engine.js';
+import { pause } from './pause.js';
+
+/** An engine on this thread, with a queue before it: it is what a worker runs, and what stands in for one. */
+export class InlineExecutable implements Executable {
+  #engine: Engine | undefined;
+  /** Settles, and never rejects, when all that was asked for so far is done. */
+  #idle: Promise<unknown> = Promise.resolve();
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  static async compile(
+    module: WebAssembly.Module,
+    program: Program,
+    parameters: ParameterStream,
+    signal?: AbortSignal,
+  ): Promise<InlineExecutable> {
+    const engine = await Engine.create(module, program);
+    for await (const chunk of parameters) {
+      throwIfAborted(signal);
+      engine.writeParameter(chunk);
+    }
+    engine.finishParameters();
+    return new InlineExecutable(engine);
+  }
+
+  run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+    const copy = new Tensor(input.data.slice(), input.shape);
+    const aborted = (): boolean => {
+      this.#live();
+      return options.signal?.aborted ?? false;
+    };
+    return this.#enqueue((engine) => {
+      throwIfAborted(options.signal);
+      return engine.run(copy, options, { pause, aborted });
+    });
+  }
+
+  /** Waits for the runs before it, so that it never sees the statistics of half a run. */
+  readParameter(name: string): Promise<Float32Array> {
+    return this.#enqueue(async (engine) => engine.readParameter(name));
+  }
+
+  dispose(): void {
+    this.#engine = undefined;
+  }
+
+  #enqueue<T>(job: (engine: Engine) => Promise<T>): Promise<T> {
+    const result = this.#idle.then(() => job(this.#live()));
+    this.#idle = result.catch(() => undefined);
+    return result;
+  }
+
+  #live(): Engine {
+    if (!this.#engine) throw new VGGNetError('DISPOSED', 'This model was disposed of');
+    return this.#engine;
+  }
+}

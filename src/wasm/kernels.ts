@@ -1,0 +1,123 @@
+import { VGGNetError } from '../errors.js';
+import { readKernels } from './assets.js';
+
+/** The kernel builds, all from the same sources in assembly/. */
+export type KernelBuild = 'simd' | 'relaxed-simd';
+
+/** What a build exports; the arguments are described in assembly/. Addresses are in bytes. */
+export interface Kernels {
+  readonly MR: WebAssembly.Global;
+  readonly NR: WebAssembly.Global;
+  readonly SCRATCH: WebAssembly.Global;
+  setEpilogue(scale: number, shift: number, relu: number, columns: number): void;
+  gemm(
+    m: number,
+    n: number,
+    k: number,
+    a: number,
+    lda: number,
+    b: number,
+    c: number,
+    ldc: number,
+    scratch: number,
+  ): void;
+  packB(k: number, n: number, b: number, packed: number): void;
+  conv2d(args: number): void;
+  packConv2d(values: number, offset: number, count: number, packed: number, inChannels: number, inStride: number): void;
+  unpackConv2d(
+    packed: number,
+    offset: number,
+    count: number,
+    values: number,
+    inChannels: number,
+    inStride: number,
+  ): void;
+  maxPool2d(input: number, output: number, h: number, w: number, stride: number, first: number, last: number): void;
+  adaptiveAvgPool2d(
+    input: number,
+    output: number,
+    n: number,
+    c: number,
+    h: number,
+    w: number,
+    stride: number,
+    size: number,
+  ): void;
+  toPaddedNHWC(input: number, output: number, n: number, c: number, h: number, w: number, stride: number): void;
+  toNCHW(input: number, output: number, n: number, c: number, h: number, w: number, stride: number): void;
+  clearBorder(buffer: number, n: number, h: number, w: number, stride: number): void;
+  linear(args: number): void;
+  affine2d(
+    buffer: number,
+    n: number,
+    h: number,
+    w: number,
+    stride: number,
+    scale: number,
+    shift: number,
+    relu: number,
+  ): void;
+  batchStatistics(input: number, n: number, h: number, w: number, stride: number, mean: number, variance: number): void;
+  relu(values: number, count: number): void;
+  dropout(values: number, count: number, seed: number, layer: number, threshold: number, scale: number): void;
+  softmax(input: number, output: number, rows: number, count: number): void;
+}
+
+/** A module of one function of type () → v128 whose body is `code`: valid only where its instructions are known. */
+function probe(code: readonly number[]): Uint8Array<ArrayBuffer> {
+  const body = [0, ...code, 0x0b];
+  // biome-ignore format: a section a line
+  return Uint8Array.from([
+    0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
+    1, 5, 1, 0x60, 0, 1, 0x7b,
+    3, 2, 1, 0,
+    10, body.length + 2, 1, body.length, ...body,
+  ]);
+}
+
+/** i32.const 1, i8x16.splat */
+const SPLAT = [0x41, 1, 0xfd, 0x0f];
+/** f32x4.relaxed_madd */
+const RELAXED_MADD = [0xfd, 0x85, 0x02];
+
+/**
+ * The best build that this runtime validates; `deterministic` asks for plain SIMD, whose results are the same to
+ * the bit on every machine.
+ * @throws VGGNetError `BACKEND_UNAVAILABLE` where WebAssembly or its SIMD instructions are missing
+ */
+export function chooseBuild(deterministic: boolean): KernelBuild {
+  if (typeof WebAssembly !== 'object') {
+    throw new VGGNetError('BACKEND_UNAVAILABLE', 'This runtime has no WebAssembly, which the wasm backend needs');
+  }
+  if (!WebAssembly.validate(probe(SPLAT))) {
+    throw new VGGNetError(
+      'BACKEND_UNAVAILABLE',
+      'This runtime has no WebAssembly SIMD (fixed-width 128-bit), which the wasm backend needs',
+    );
+  }
+  const relaxed = WebAssembly.validate(probe([...SPLAT, ...SPLAT, ...SPLAT, ...RELAXED_MADD]));
+  return relaxed && !deterministic ? 'relaxed-simd' : 'simd';
+}
+
+const modules = new Map<KernelBuild, Promise<WebAssembly.Module>>();
+
+/** Compiles a build once; the module may be sent to a worker. */
+export function compileKernels(build: KernelBuild): Promise<WebAssembly.Module> {
+  let module = modules.get(build);
+  if (!module) {
+    module = readKernels(build).then((bytes) => WebAssembly.compile(bytes));
+    // A failed download may be tried again.
+    module.catch(() => modules.delete(build));
+    modules.set(build, module);
+  }
+  return module;
+}
+
+/** An instance over `memory`. */
+export async function instantiateKernels(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<Kernels> {
+  const abort = (): never => {
+    throw new Error('A kernel stopped');
+  };
+  const instance = await WebAssembly.instantiate(module, { env: { memory, abort } });
+  return instance.exports as unknown as Kernels;
+}

@@ -1,0 +1,230 @@
+import type { ParameterChunk } from '../backend.js';
+import { VGGNetError } from '../errors.js';
+import type { BatchNorm2d, Conv2d, Layer, Linear, ParameterSpec } from '../layers.js';
+import { parametersOf } from '../layers.js';
+import { numel } from '../tensor.js';
+import type { Heap } from './heap.js';
+import type { Kernels } from './kernels.js';
+import { align, BYTES, channelStride } from './layout.js';
+
+/** Most values that pass through the staging buffer at once: 1 MiB. */
+const STAGE = 262_144;
+
+/** Where a layer's parameters are, in bytes. Every vector has `channelStride` values, zeros past the channels. */
+export interface ConvSlots {
+  /** Packed as assembly/conv2d.ts says. */
+  readonly weight: number;
+  readonly bias: number;
+  /** The epilogue without batch norm: 1 and the bias. */
+  readonly scale: number;
+  /** Channels of a pixel of the input. */
+  readonly inStride: number;
+}
+export interface NormSlots {
+  readonly weight: number;
+  readonly bias: number;
+  readonly runningMean: number;
+  readonly runningVar: number;
+  /** The epilogue `x · scale + shift`, written by `foldBatchNorm`. */
+  readonly scale: number;
+  readonly shift: number;
+}
+export interface LinearSlots {
+  readonly weight: number;
+  readonly bias: number;
+}
+
+interface Parameter {
+  readonly spec: ParameterSpec;
+  readonly address: number;
+  /** Set for convolution weights, which are packed. */
+  readonly conv: { inChannels: number; inStride: number } | undefined;
+  written: number;
+}
+
+const EPS = 1e-5;
+const MOMENTUM = 0.1;
+
+/** All parameters of a program in the engine's memory, packed as they arrive. */
+export class Parameters {
+  readonly #heap: Heap;
+  readonly #kernels: Kernels;
+  readonly #byName = new Map<string, Parameter>();
+  readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
+  readonly #stage: number;
+
+  /** Reserves the memory for all of them, so that too little of it shows before anything is read. */
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[]) {
+    this.#heap = heap;
+    this.#kernels = kernels;
+    const first = heap.keep(Parameters.bytes(layers));
+    let next = first;
+    const take = (values: number): number => {
+      const address = next;
+      next += align(values * BYTES);
+      return address;
+    };
+    this.#stage = take(STAGE);
+    for (const [index, layer] of layers.entries()) this.#place(index, layer, take);
+  }
+
+  /** The bytes that the parameters of these layers take. */
+  static bytes(layers: readonly Layer[]): number {
+    let values = align(STAGE * BYTES);
+    for (const [index, layer] of layers.entries()) {
+      if (layer.op === 'conv2d') {
+        const out = channelStride(layer.outChannels);
+        values += align(out * 9 * inputStride(layer, index) * BYTES) + 2 * align(out * BYTES);
+      } else if (layer.op === 'batchNorm2d') {
+        values += 6 * align(channelStride(layer.channels) * BYTES);
+      } else if (layer.op === 'linear') {
+        values += align(layer.outFeatures * layer.inFeatures * BYTES) + align(layer.outFeatures * BYTES);
+      }
+    }
+    return values;
+  }
+
+  conv(index: number): ConvSlots {
+    return this.#slots.get(index) as ConvSlots;
+  }
+  norm(index: number): NormSlots {
+    return this.#slots.get(index) as NormSlots;
+  }
+  linear(index: number): LinearSlots {
+    return this.#slots.get(index) as LinearSlots;
+  }
+
+  /** Takes a run of values of one parameter to its place. */
+  write({ name, offset, data }: ParameterChunk): void {
+    const parameter = this.#find(name);
+    const size = numel(parameter.spec.shape);
+    if (offset !== parameter.written || offset + data.length > size) {
+      throw new VGGNetError(
+        'WEIGHTS_MISMATCH',
+        `${name}: expected value ${parameter.written} of ${size} next, got ${data.length} values from ${offset}`,
+      );
+    }
+    parameter.written += data.length;
+    if (!parameter.conv) {
+      this.#heap.f32.set(data, parameter.address / BYTES + offset);
+      return;
+    }
+    const { inChannels, inStride } = parameter.conv;
+    for (let from = 0; from < data.length; from += STAGE) {
+      const part = data.subarray(from, from + STAGE);
+      this.#heap.f32.set(part, this.#stage / BYTES);
+      this.#kernels.packConv2d(this.#stage, offset + from, part.length, parameter.address, inChannels, inStride);
+    }
+  }
+
+  /** Call after the last `write`: every value must have come. */
+  finish(): void {
+    for (const { spec, written } of this.#byName.values()) {
+      const size = numel(spec.shape);
+      if (written !== size) {
+        throw new VGGNetError('WEIGHTS_MISMATCH', `${spec.name}: expected ${size} values, got ${written}`);
+      }
+    }
+  }
+
+  /** A parameter as it came, or as training has left it. */
+  read(name: string): Float32Array {
+    const parameter = this.#find(name);
+    const out = new Float32Array(numel(parameter.spec.shape));
+    if (!parameter.conv) {
+      const from = parameter.address / BYTES;
+      out.set(this.#heap.f32.subarray(from, from + out.length));
+      return out;
+    }
+    const { inChannels, inStride } = parameter.conv;
+    for (let from = 0; from < out.length; from += STAGE) {
+      const count = Math.min(STAGE, out.length - from);
+      this.#kernels.unpackConv2d(parameter.address, from, count, this.#stage, inChannels, inStride);
+      out.set(this.#heap.f32.subarray(this.#stage / BYTES, this.#stage / BYTES + count), from);
+    }
+    return out;
+  }
+
+  /**
+   * Writes a batch norm's epilogue for the statistics at `mean` and `variance`; `bias` is the address of the bias of
+   * a convolution that it is folded into. Computed in float64 and rounded once.
+   */
+  foldBatchNorm(slots: NormSlots, channels: number, mean: number, variance: number, bias?: number): void {
+    const { f32 } = this.#heap;
+    const at = (address: number, c: number): number => f32[address / BYTES + c] as number;
+    for (let c = 0; c < channels; c++) {
+      const scale = at(slots.weight, c) / Math.sqrt(at(variance, c) + EPS);
+      const shift = at(slots.bias, c) + ((bias === undefined ? 0 : at(bias, c)) - at(mean, c)) * scale;
+      f32[slots.scale / BYTES + c] = scale;
+      f32[slots.shift / BYTES + c] = shift;
+    }
+  }
+
+  /** Moves the running statistics towards a batch's, as PyTorch does: the variance without bias, momentum 0.1. */
+  updateStatistics(slots: NormSlots, channels: number, mean: number, variance: number, count: number): void {
+    const { f32 } = this.#heap;
+    const blend = (running: number, batch: number, factor: number): void => {
+      for (let c = 0; c < channels; c++) {
+        const at = running / BYTES + c;
+        f32[at] = (1 - MOMENTUM) * (f32[at] as number) + MOMENTUM * factor * (f32[batch / BYTES + c] as number);
+      }
+    };
+    blend(slots.runningMean, mean, 1);
+    blend(slots.runningVar, variance, count / (count - 1));
+  }
+
+  #find(name: string): Parameter {
+    const parameter = this.#byName.get(name);
+    if (!parameter) throw new VGGNetError('WEIGHTS_MISMATCH', `This program has no parameter '${name}'`);
+    return parameter;
+  }
+
+  #place(index: number, layer: Layer, take: (values: number) => number): void {
+    const add = (spec: ParameterSpec | undefined, address: number, conv?: Parameter['conv']): number => {
+      if (spec) this.#byName.set(spec.name, { spec, address, conv, written: 0 });
+      return address;
+    };
+    const specs = parametersOf(layer);
+    if (layer.op === 'conv2d') this.#slots.set(index, this.#placeConv(layer, index, specs, take, add));
+    if (layer.op === 'linear') this.#slots.set(index, placeLinear(layer, specs, take, add));
+    if (layer.op === 'batchNorm2d') this.#slots.set(index, placeNorm(layer, specs, take, add));
+  }
+
+  #placeConv(layer: Conv2d, index: number, specs: ParameterSpec[], take: Take, add: Add): ConvSlots {
+    const inStride = inputStride(layer, index);
+    const out = channelStride(layer.outChannels);
+    const conv = { inChannels: layer.inChannels, inStride };
+    const weight = add(specs[0], take(out * 9 * inStride), conv);
+    const bias = add(specs[1], take(out));
+    const scale = take(out);
+    this.#heap.f32.fill(1, scale / BYTES, scale / BYTES + layer.outChannels);
+    return { weight, bias, scale, inStride };
+  }
+}
+
+type Take = (values: number) => number;
+type Add = (spec: ParameterSpec | undefined, address: number, conv?: Parameter['conv']) => number;
+
+function placeLinear(layer: Linear, specs: ParameterSpec[], take: Take, add: Add): LinearSlots {
+  return {
+    weight: add(specs[0], take(layer.outFeatures * layer.inFeatures)),
+    bias: add(specs[1], take(layer.outFeatures)),
+  };
+}
+
+function placeNorm(layer: BatchNorm2d, specs: ParameterSpec[], take: Take, add: Add): NormSlots {
+  const count = channelStride(layer.channels);
+  return {
+    weight: add(specs[0], take(count)),
+    bias: add(specs[1], take(count)),
+    runningMean: add(specs[2], take(count)),
+    runningVar: add(specs[3], take(count)),
+    scale: take(count),
+    shift: take(count),
+  };
+}
+
+/** An image's three channels are not padded to eight where a convolution comes first: it reads them one by one. */
+export function inputStride(layer: Conv2d, index: number): number {
+  return index === 0 ? layer.inChannels : channelStride(layer.inChannels);
+}

@@ -1,0 +1,28 @@
+import type { ParameterChunk, Program, RunOptions } from '../backend.js';
+import type { VGGNetErrorCode } from '../errors.js';
+
+/*
+ * What is said between a WorkerExecutable (client.ts) and its worker (worker.ts). Every request has a number, and
+ * gets one reply of that number; 'abort' takes the number of a run and gets none.
+ */
+
+export type Request =
+  | { type: 'create'; module: WebAssembly.Module; program: Program }
+  | { type: 'write'; chunk: ParameterChunk }
+  | { type: 'finish' }
+  | { type: 'run'; data: Float32Array; shape: readonly number[]; options: Omit<RunOptions, 'signal'> }
+  | { type: 'read'; name: string };
+
+export type ToWorker = { id: number; request: Request } | { id: number; abort: true };
+
+/** Outputs of a run, or the values of a parameter; undefined for the others. */
+export type Result = { data: Float32Array; shape: readonly number[] }[] | Float32Array | undefined;
+
+export type FromWorker =
+  | { id: number; result: Result }
+  | { id: number; error: { code: VGGNetErrorCode | undefined; message: string; stack: string | undefined } };
+
+/** The part of a worker or of a worker's own side that both ends use, in Node and on the web. */
+export interface Port {
+  postMessage(message: ToWorker | FromWorker, transfer: Transferable[]): void;
+}

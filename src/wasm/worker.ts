@@ -1,0 +1,74 @@
+/*
+ * The script of a worker: one engine, driven by messages. It is the only file with an effect on import.
+ */
+import { VGGNetError } from '../errors.js';
+import { Tensor } from '../tensor.js';
+import { Engine } from './engine.js';
+import { InlineExecutable } from './inline.js';
+import type { FromWorker, Port, Request, Result, ToWorker } from './protocol.js';
+
+let engine: Engine | undefined;
+let executable: InlineExecutable | undefined;
+const runs = new Map<number, AbortController>();
+
+function started<T>(value: T | undefined): T {
+  if (value === undefined) throw new VGGNetError('WORKER_CRASHED', "The worker got a request before 'create'");
+  return value;
+}
+
+async function handle(id: number, request: Request): Promise<Result> {
+  switch (request.type) {
+    case 'create':
+      engine = await Engine.create(request.module, request.program);
+      return;
+    case 'write':
+      started(engine).writeParameter(request.chunk);
+      return;
+    case 'finish':
+      started(engine).finishParameters();
+      executable = new InlineExecutable(started(engine));
+      return;
+    case 'read':
+      return await started(executable).readParameter(request.name);
+    case 'run': {
+      const controller = new AbortController();
+      runs.set(id, controller);
+      try {
+        const input = new Tensor(request.data, request.shape);
+        const outputs = await started(executable).run(input, { ...request.options, signal: controller.signal });
+        return outputs.map(({ data, shape }) => ({ data, shape }));
+      } finally {
+        runs.delete(id);
+      }
+    }
+  }
+}
+
+function listen(port: Port): (message: ToWorker) => Promise<void> {
+  const reply = (message: FromWorker, transfer: Transferable[] = []): void => port.postMessage(message, transfer);
+  return async (message) => {
+    const { id } = message;
+    if ('abort' in message) {
+      runs.get(id)?.abort();
+      return;
+    }
+    try {
+      const result = await handle(id, message.request);
+      const parts = Array.isArray(result) ? result.map(({ data }) => data) : result ? [result] : [];
+      reply({ id, result }, [...new Set(parts.map(({ buffer }) => buffer as ArrayBuffer))]);
+    } catch (error) {
+      const { message, stack } = error instanceof Error ? error : new Error(String(error));
+      reply({ id, error: { code: error instanceof VGGNetError ? error.code : undefined, message, stack } });
+    }
+  };
+}
+
+// In Node a worker talks through worker_threads, elsewhere through its global scope.
+const parent = globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort;
+if (parent) {
+  parent.on('message', listen(parent as unknown as Port));
+} else {
+  const scope = globalThis as unknown as Port & { onmessage: (event: MessageEvent<ToWorker>) => void };
+  const take = listen(scope);
+  scope.onmessage = (event) => void take(event.data);
+}

@@ -1,0 +1,233 @@
+import { throwIfAborted, VGGNetError } from '../errors.js';
+import { nodeFs, openFile } from './file.js';
+
+/**
+ * Where weights come from: a path or URL, bytes in memory, a Blob or File, a Response, or a stream. A string is a
+ * URL if its scheme is http, https, file, data or blob, and else a path; where there are no files, a URL relative
+ * to the page.
+ */
+export type WeightsInput = string | URL | Uint8Array | ArrayBuffer | Blob | Response | ReadableStream<Uint8Array>;
+
+/** Bytes that are read once, from the first to the last. */
+export interface ByteSource {
+  /** What messages call it. */
+  readonly label: string;
+  /** How many there are, where that is certain before they are read. */
+  readonly size: number | undefined;
+  /** How many there should be, for progress only: a server may be wrong. */
+  readonly expectedSize: number | undefined;
+  /** Fills `into`, and gives the number of bytes, which is less only at the end. One call at a time. */
+  read(into: Uint8Array<ArrayBuffer>): Promise<number>;
+  /** Passes over bytes, and gives how many there were. */
+  skip(count: number): Promise<number>;
+  /** Closes the file or cancels the stream. May be called twice. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens whatever the caller has.
+ * @throws VGGNetError `INVALID_ARGUMENT` for a thing of another kind or a stream in use; `IO` if it cannot be opened;
+ * `ABORTED`
+ */
+export async function openBytes(input: WeightsInput, signal?: AbortSignal): Promise<ByteSource> {
+  throwIfAborted(signal);
+  if (typeof input === 'string') return openString(input, signal);
+  if (input instanceof URL) return openUrl(input, signal);
+  if (input instanceof ArrayBuffer) return memorySource(new Uint8Array(input));
+  if (input instanceof Uint8Array) return memorySource(input);
+  // By shape and not by class: a stream, Blob or Response may come from a package or another realm.
+  if (isStream(input)) return streamSource(input, 'the stream');
+  if (isResponse(input)) return responseSource(input, input.url ? describeUrl(new URL(input.url)) : 'the response');
+  if (isBlob(input)) return blobSource(input);
+  throw new VGGNetError(
+    'INVALID_ARGUMENT',
+    `Expected weights as a path, URL, Uint8Array, ArrayBuffer, Blob, Response or ReadableStream, got ${kindOf(input)}`,
+  );
+}
+
+const URL_SCHEME = /^(?:https?|file|data|blob):/i;
+
+function openString(input: string, signal: AbortSignal | undefined): Promise<ByteSource> {
+  if (input === '') throw new VGGNetError('INVALID_ARGUMENT', 'Expected a path or URL of weights, got an empty string');
+  if (URL_SCHEME.test(input) && URL.canParse(input)) return openUrl(new URL(input), signal);
+  if (nodeFs()) return openFile(input);
+  const page: string | undefined = globalThis.location?.href;
+  if (page === undefined || !URL.canParse(input, page)) {
+    throw new VGGNetError('IO', `Cannot open '${input}': this runtime has no files, and it is not a URL`);
+  }
+  return openUrl(new URL(input, page), signal);
+}
+
+async function openUrl(url: URL, signal: AbortSignal | undefined): Promise<ByteSource> {
+  if (url.protocol === 'file:' && nodeFs()) return openFile(url);
+  const label = describeUrl(url);
+  let response: Response;
+  try {
+    response = await fetch(url, { signal: signal ?? null });
+  } catch (cause) {
+    throwIfAborted(signal);
+    throw new VGGNetError('IO', `Could not fetch ${label}: ${reasonOf(cause)}`, { cause });
+  }
+  return responseSource(response, label);
+}
+
+/** Without the query, which may hold a key, and without a data URL's data. */
+function describeUrl(url: URL): string {
+  return url.protocol === 'data:' ? 'the data: URL' : `${url.protocol}//${url.host}${url.pathname}`;
+}
+
+function responseSource(response: Response, label: string): ByteSource {
+  if (response.bodyUsed || response.body?.locked) {
+    throw new VGGNetError(
+      'INVALID_ARGUMENT',
+      'Expected a Response whose body is unread, got one already read or locked',
+    );
+  }
+  if (!response.ok) {
+    response.body?.cancel().catch(() => {});
+    throw new VGGNetError('IO', `${label}: HTTP ${response.status} ${response.statusText}`.trimEnd());
+  }
+  if (!response.body) return memorySource(new Uint8Array(0), label);
+  const length = Number(response.headers.get('content-length') ?? Number.NaN);
+  const plain = !response.headers.get('content-encoding') && Number.isSafeInteger(length) && length > 0;
+  return streamSource(response.body, label, plain ? length : undefined);
+}
+
+function memorySource(bytes: Uint8Array, label = 'the bytes'): ByteSource {
+  let position = 0;
+  const size = bytes.length;
+  return {
+    label,
+    size,
+    expectedSize: size,
+    read(into) {
+      // Detached since it was opened.
+      if (bytes.length === 0) return Promise.resolve(0);
+      const part = bytes.subarray(position, position + into.length);
+      into.set(part);
+      position += part.length;
+      return Promise.resolve(part.length);
+    },
+    skip(count) {
+      const skipped = Math.min(count, size - position);
+      position += skipped;
+      return Promise.resolve(skipped);
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+function blobSource(blob: Blob): ByteSource {
+  let position = 0;
+  const { size } = blob;
+  const label = 'name' in blob && typeof blob.name === 'string' ? `file '${blob.name}'` : 'the blob';
+  return {
+    label,
+    size,
+    expectedSize: size,
+    async read(into) {
+      try {
+        const part = new Uint8Array(await blob.slice(position, position + into.length).arrayBuffer());
+        into.set(part);
+        position += part.length;
+        return part.length;
+      } catch (cause) {
+        throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
+      }
+    },
+    skip(count) {
+      const skipped = Math.min(count, size - position);
+      position += skipped;
+      return Promise.resolve(skipped);
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+/** A stream that gives so many chunks without a byte never gives one. */
+const MAX_EMPTY_CHUNKS = 10_000;
+
+function streamSource(stream: ReadableStream<Uint8Array>, label: string, expectedSize?: number): ByteSource {
+  if (stream.locked) throw new VGGNetError('INVALID_ARGUMENT', 'Expected an unread stream, got one that is locked');
+  const reader = stream.getReader();
+  let rest: Uint8Array = new Uint8Array(0);
+  let ended = false;
+
+  /** Makes `rest` hold a byte, unless the stream has ended. */
+  async function fetchMore(): Promise<void> {
+    for (let empty = 0; !ended && rest.length === 0; empty++) {
+      if (empty === MAX_EMPTY_CHUNKS) throw new VGGNetError('IO', `${label} gave ${empty} empty chunks in a row`);
+      let result: ReadableStreamReadResult<Uint8Array>;
+      try {
+        result = await reader.read();
+      } catch (cause) {
+        if (cause instanceof VGGNetError) throw cause;
+        throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
+      }
+      if (result.done) {
+        ended = true;
+      } else if (result.value instanceof Uint8Array) {
+        rest = result.value;
+      } else {
+        throw new VGGNetError('INVALID_ARGUMENT', `Expected a stream of Uint8Array, got ${kindOf(result.value)} in it`);
+      }
+    }
+  }
+
+  async function take(count: number, use: (part: Uint8Array, at: number) => void): Promise<number> {
+    let taken = 0;
+    while (taken < count) {
+      await fetchMore();
+      if (rest.length === 0) break;
+      const part = rest.subarray(0, count - taken);
+      use(part, taken);
+      rest = rest.subarray(part.length);
+      taken += part.length;
+    }
+    return taken;
+  }
+
+  return {
+    label,
+    size: undefined,
+    expectedSize,
+    read: (into) => take(into.length, (part, at) => into.set(part, at)),
+    skip: (count) => take(count, () => {}),
+    close() {
+      ended = true;
+      rest = new Uint8Array(0);
+      // Not awaited: what the stream's owner does on cancel is his, and may take for ever.
+      reader.cancel().catch(() => {});
+      return Promise.resolve();
+    },
+  };
+}
+
+/** The message of whatever was thrown, with what it was caused by: fetch says only 'fetch failed'. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message} (${error.cause.message})` : error.message;
+}
+
+function isStream(input: object): input is ReadableStream<Uint8Array> {
+  return isObject(input) && 'getReader' in input && typeof input.getReader === 'function';
+}
+
+function isResponse(input: object): input is Response {
+  return isObject(input) && 'body' in input && 'bodyUsed' in input && 'headers' in input && 'status' in input;
+}
+
+function isBlob(input: object): input is Blob {
+  return isObject(input) && 'size' in input && 'slice' in input && 'arrayBuffer' in input;
+}
+
+function isObject(input: unknown): input is object {
+  return typeof input === 'object' && input !== null;
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (typeof value !== 'object') return typeof value;
+  const name = value.constructor?.name ?? 'an object';
+  return 'pipe' in value ? `${name} (a Node stream: pass Readable.toWeb(stream))` : name;
+}

@@ -1,0 +1,66 @@
+import { describe, expect, test } from 'vitest';
+import { MODEL_NAMES } from '../src/config.js';
+import { FAST_BACKENDS } from './support/backends.js';
+import { type GeneratedKind, generatedTensor } from './support/generated.js';
+import {
+  compileGenerated,
+  expectCase,
+  expectSpecialCase,
+  type GoldenCase,
+  layersOf,
+  positions,
+  readGolden,
+  type SpecialCase,
+} from './support/golden.js';
+
+interface GeneratedCase {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly kind: GeneratedKind;
+  readonly values: readonly number[];
+  /** Sum of the bit patterns, modulo 2^32. */
+  readonly bits: number;
+}
+
+describe('the generator makes the numbers that PyTorch was given', () => {
+  test.each(readGolden<GeneratedCase>('generated'))('$name as $kind', ({ name, shape, kind, values, bits }) => {
+    const { data } = generatedTensor(name, shape, kind);
+    expect(positions(data.length, values.length).map((index) => data[index])).toEqual(values.map(Math.fround));
+    let sum = 0;
+    for (const pattern of new Uint32Array(data.buffer)) sum = (sum + pattern) % 2 ** 32;
+    expect(sum).toBe(bits);
+  });
+});
+
+describe.each([...FAST_BACKENDS])('networks on $name', ({ name: backendName, create }) => {
+  // One test a network, so that only one network's weights are in memory at a time.
+  test.each([...MODEL_NAMES])('%s gives PyTorch’s logits and layers', { timeout: 180_000 }, async (model) => {
+    const cases = readGolden<GoldenCase>(model);
+    expect(cases.map(({ shape }) => shape.slice(2).join('×'))).toEqual(
+      expect.arrayContaining(['224×224', '96×128', '150×200']),
+    );
+    const executable = await compileGenerated(await create(), layersOf(cases[0] as GoldenCase));
+    try {
+      for (const golden of cases) {
+        for (const batch of new Set([1, golden.shape[0] as number])) {
+          const what = `of ${model}${golden.by ? ' as the lesson builds it' : ''} on ${backendName}, batch ${batch}`;
+          await expectCase(executable, golden, what, batch);
+        }
+      }
+    } finally {
+      executable.dispose();
+    }
+  });
+
+  test.each(readGolden<GoldenCase>('small'))('the list network $name, mode $mode', async (golden) => {
+    const executable = await compileGenerated(await create(), layersOf(golden));
+    await expectCase(executable, golden, `of ${golden.name} on ${backendName}`);
+    executable.dispose();
+  });
+
+  test.each(readGolden<SpecialCase>('special'))('$name, batch norm $options.batchNorm', async (golden) => {
+    const executable = await compileGenerated(await create(), layersOf(golden));
+    await expectSpecialCase(executable, golden, `with ${golden.name} on ${backendName}`);
+    executable.dispose();
+  });
+});

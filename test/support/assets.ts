@@ -1,0 +1,18 @@
+import { readFile } from 'node:fs/promises';
+import { type SpawnOptions, spawnNodeWorker, type WorkerHandle } from '../../src/wasm/spawn.js';
+
+/*
+ * Stands in for src/wasm/assets.ts where the sources are tested: what lies beside the bundle is in dist/.
+ */
+
+export type { WorkerHandle };
+
+const dist = new URL('../../dist/', import.meta.url);
+
+export async function readKernels(build: string): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await readFile(new URL(`kernels/${build}.wasm`, dist)));
+}
+
+export function spawnWorker(options: SpawnOptions): WorkerHandle {
+  return spawnNodeWorker(new URL('worker.js', dist), options);
+}
