@@ -17,7 +17,6 @@ again on any machine that has Debian's archive:
 import argparse
 import json
 import math
-import random
 import re
 import subprocess
 import time
@@ -688,7 +687,8 @@ def report(model):
         fonts, licence = find_fonts(side), dict(packages(side))
         by_package = defaultdict(list)
         for family, files in fonts.items():
-            by_package[files[0][1]].append(family)
+            for package in {package for _, package in files}:
+                by_package[package].append(family)
         lines += [f"### {title}", "",
                   f"{len(fonts)} families, {sum(map(len, fonts.values()))} font files.", "",
                   "| Package | Families | Licence |", "| --- | --- | --- |"]
@@ -775,7 +775,6 @@ def main():
     # Threads that wait for each other crawl on a busy machine; another number of them
     # also gives slightly other weights.
     torch.set_num_threads(1)
-    random.seed(SEED)
     if options.command == "packages":
         print(" ".join(package for side in FONTS for package, _ in packages(side)))
     elif options.command == "train":

@@ -112,9 +112,9 @@ export function linear(x: Tensor, { inFeatures: K, outFeatures: M }: Linear, { w
   return y;
 }
 
-/** Negative values become 0; NaN stays, as every comparison with it is false. */
+/** Negative values become 0; NaN stays, as `Math.max` gives NaN for it. */
 export function relu(x: Tensor): Tensor {
-  return mapValues(x, (value) => (value < 0 ? 0 : value));
+  return mapValues(x, (value) => Math.max(value, 0));
 }
 
 export function flatten(x: Tensor): Tensor {

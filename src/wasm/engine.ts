@@ -76,16 +76,15 @@ export class Engine {
     for (let first = 0; first < plan.batch; first += plan.chunk) {
       const images = Math.min(plan.chunk, plan.batch - first);
       // A last chunk with fewer images leaves the others' places as they are.
-      this.#writeInput(input, first, images, plan.spatial[0]?.input ?? (plan.joint as Placed));
+      this.#writeInput(input, first, images, plan);
       for (const call of plan.spatial) {
         await this.#step(shrink(call, images), options, control);
         this.#keep(shrink(call, images), plan.batch, first, options, results);
       }
-      if (plan.joint && plan.spatial.length > 0) this.#join(plan, first, images);
+      this.#join(plan, first, images);
     }
     for (const call of plan.dense) {
-      const moved = call === plan.dense[0] && plan.joint ? { ...call, input: plan.joint } : call;
-      await this.#step(moved, options, control);
+      await this.#step(call, options, control);
       this.#keep(call, plan.batch, 0, options, results);
     }
     return options.outputs.map((name) => results.get(name) as Tensor);
@@ -107,18 +106,22 @@ export class Engine {
     return this.#heap.arena + value.offset;
   }
 
-  #writeInput(input: Tensor, first: number, images: number, to: Placed): void {
-    const size = input.size / (input.shape[0] as number);
-    this.#heap.f32.set(input.data.subarray(first * size, (first + images) * size), this.#address(to) / BYTES);
+  #writeInput(input: Tensor, first: number, images: number, plan: Plan): void {
+    const size = input.size / plan.batch;
+    const values = input.data.subarray(first * size, (first + images) * size);
+    const to = plan.spatial[0]?.input;
+    // Without spatial layers the input is what the dense ones read.
+    if (to) this.#heap.f32.set(values, this.#address(to) / BYTES);
+    else this.#heap.f32.set(values, this.#address(plan.joint as Placed) / BYTES + first * size);
   }
 
-  /** Moves a chunk's result to its images' place in the classifier's input. */
+  /** Moves a chunk's result to its images' place in what the dense layers read. */
   #join(plan: Plan, first: number, images: number): void {
-    const from = plan.spatial.at(-1)?.output as Placed;
+    const from = plan.spatial.at(-1)?.output;
+    if (!from || !plan.joint) return;
     const size = numel(from.shape.slice(1));
     const at = this.#address(from) / BYTES;
-    const to = this.#address(plan.joint as Placed) / BYTES + first * size;
-    this.#heap.f32.copyWithin(to, at, at + images * size);
+    this.#heap.f32.copyWithin(this.#address(plan.joint) / BYTES + first * size, at, at + images * size);
   }
 
   /** Copies a result that was asked for out of the arena, before the next step may write over it. */

@@ -2,11 +2,14 @@ import type { RunOptions } from '../backend.js';
 import { fuse, type Step } from '../fuse.js';
 import type { Layer } from '../layers.js';
 import { outputShape } from '../shape.js';
-import { align, channelStride, type Layout, type Value, valueBytes } from './layout.js';
+import { channelStride, type Layout, type Value, valueBytes } from './layout.js';
+import { inputStride } from './parameters.js';
 
 /** A value with its place, in bytes from the start of the arena. */
 export interface Placed extends Value {
   readonly offset: number;
+  /** The joint value of the whole batch, which is not of the part of the arena that a chain uses. */
+  readonly outside: boolean;
 }
 
 /** One call of a kernel. A step without a layer moves its input to another layout. */
@@ -52,10 +55,9 @@ export function makePlan(layers: readonly Layer[], shape: readonly number[], opt
   const steps = fuse(layers, options.outputs, options.mode);
   const cut = steps.findIndex(({ layer }) => layer.op === 'flatten' || layer.op === 'linear');
   const spatialSteps = cut < 0 ? steps : steps.slice(0, cut);
-  const denseSteps = cut < 0 ? [] : steps.slice(cut);
   const batch = shape[0] as number;
 
-  const lay = (images: number): Chain => chain(spatialSteps, [images, ...shape.slice(1)], layers, cut >= 0);
+  const lay = (images: number): Chain => chain(spatialSteps, [images, ...shape.slice(1)], { dense: cut >= 0 });
   // Batch norm in train mode needs the whole batch at once.
   let chunk = batch;
   let spatial = lay(chunk);
@@ -63,17 +65,24 @@ export function makePlan(layers: readonly Layer[], shape: readonly number[], opt
     chunk = Math.max(1, Math.min(batch, Math.floor(CHUNK_BYTES / lay(1).bytes)));
     spatial = lay(chunk);
   }
-  const joint = denseSteps.length > 0 ? { ...spatial.last, shape: [batch, ...spatial.last.shape.slice(1)] } : undefined;
-  const dense = joint ? chain(denseSteps, joint.shape, layers, false) : undefined;
-  const arenaBytes = Math.max(spatial.bytes, dense?.bytes ?? 0);
+  const joint = cut < 0 ? undefined : { ...spatial.last, shape: [batch, ...spatial.last.shape.slice(1)], offset: 0 };
+  // The joint value lies at the bottom and stays while both parts use the arena above it.
+  const base = joint ? valueBytes(joint) : 0;
+  const dense = joint ? chain(steps.slice(cut), joint.shape, { from: 'outside' }) : undefined;
   return {
     batch,
     chunk,
-    spatial: spatial.calls,
-    dense: dense?.calls ?? [],
-    joint: joint && { ...joint, offset: arenaBytes },
-    arenaBytes: arenaBytes + (joint ? valueBytes(joint) : 0),
+    spatial: spatial.calls.map((call) => raise(call, base)),
+    dense: dense?.calls.map((call) => raise(call, base)) ?? [],
+    joint,
+    arenaBytes: base + Math.max(spatial.bytes, dense?.bytes ?? 0),
   };
+}
+
+/** A call whose arena begins `base` bytes further up. */
+function raise(call: Call, base: number): Call {
+  const up = (value: Placed): Placed => ({ ...value, offset: value.outside ? value.offset : value.offset + base });
+  return { ...call, input: up(call.input), output: up(call.output) };
 }
 
 interface Chain {
@@ -83,54 +92,55 @@ interface Chain {
   readonly bytes: number;
 }
 
+type Side = 'bottom' | 'top' | 'outside';
+
 /**
  * Lays a chain of steps out in the arena: since a step needs its input and output alone, values lie in turn at the
- * arena's bottom and top.
+ * arena's bottom and top. `from` says where the first value lies; `dense` asks for the last one in 'nchw'.
  */
-function chain(steps: readonly Step[], shape: readonly number[], layers: readonly Layer[], endsDense: boolean): Chain {
-  const values: { value: Value; side: 'bottom' | 'top' }[] = [
-    { value: { layout: 'nchw', shape, stride: 0 }, side: 'bottom' },
-  ];
-  const jobs: { step: Step | undefined; from: number; to: number }[] = [];
+function chain(
+  steps: readonly Step[],
+  shape: readonly number[],
+  { from = 'bottom', dense = false }: { from?: Side; dense?: boolean },
+): Chain {
+  const values: (Value & { side: Side })[] = [{ layout: 'nchw', shape, stride: 0, side: from }];
+  const made: (Step | undefined)[] = [];
+  const current = (): Value & { side: Side } => values.at(-1) as Value & { side: Side };
   const push = (step: Step | undefined, value: Value, inPlace: boolean): void => {
-    const from = values.length - 1;
-    const side = (values[from] as (typeof values)[0]).side;
-    values.push({ value, side: inPlace ? side : side === 'bottom' ? 'top' : 'bottom' });
-    jobs.push({ step, from, to: values.length - 1 });
+    const { side } = current();
+    values.push({ ...value, side: inPlace ? side : side === 'bottom' ? 'top' : 'bottom' });
+    made.push(step);
   };
-  const current = (): Value => (values.at(-1) as (typeof values)[0]).value;
   const convert = (layout: Layout, stride: number): void => {
     if (current().layout !== layout) push(undefined, { layout, shape: current().shape, stride }, false);
   };
 
   for (const step of steps) {
-    const { layer } = step;
+    const { layer, index } = step;
     const wants = WANTS[layer.op];
-    const channels = current().shape[1] as number;
-    if (wants === 'nhwc')
-      convert('nhwc', layer.op === 'conv2d' && layers[0] === layer ? channels : channelStride(channels));
+    if (wants === 'nhwc') {
+      const channels = current().shape[1] as number;
+      convert('nhwc', layer.op === 'conv2d' ? inputStride(layer, index) : channelStride(channels));
+    }
     if (wants === 'nchw') convert('nchw', 0);
     const out = outputShape(layer, current().shape);
     const layout = layer.op === 'adaptiveAvgPool2d' ? 'nchw' : current().layout;
     const stride = layout === 'nhwc' ? channelStride(out[1] as number) : 0;
     push(step, { layout, shape: out, stride }, IN_PLACE.has(layer.op));
   }
-  if (endsDense) convert('nchw', 0);
+  if (dense) convert('nchw', 0);
 
-  const size = (index: number): number => valueBytes((values[index] as (typeof values)[0]).value);
-  const bytes = align(
-    Math.max(
-      size(0),
-      ...jobs.map(({ from, to }) =>
-        values[from]?.side === values[to]?.side ? Math.max(size(from), size(to)) : size(from) + size(to),
-      ),
-    ),
-  );
-  const placed = values.map(
-    ({ value, side }): Placed => ({ ...value, offset: side === 'bottom' ? 0 : bytes - valueBytes(value) }),
-  );
+  const sizes = values.map((value) => (value.side === 'outside' ? 0 : valueBytes(value)));
+  const pairs = made.map((_, i) => {
+    const [a, b] = [sizes[i] as number, sizes[i + 1] as number];
+    return values[i]?.side === values[i + 1]?.side ? Math.max(a, b) : a + b;
+  });
+  const bytes = Math.max(sizes[0] as number, ...pairs);
+  const placed = values.map(({ side, ...value }, i): Placed => {
+    return { ...value, offset: side === 'top' ? bytes - (sizes[i] as number) : 0, outside: side === 'outside' };
+  });
   return {
-    calls: jobs.map(({ step, from, to }) => ({ step, input: placed[from] as Placed, output: placed[to] as Placed })),
+    calls: made.map((step, i) => ({ step, input: placed[i] as Placed, output: placed[i + 1] as Placed })),
     last: placed.at(-1) as Placed,
     bytes,
   };

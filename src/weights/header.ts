@@ -5,8 +5,9 @@ import type { WeightEntry } from './source.js';
 
 /*
  * A safetensors file is: the header's length (8 bytes, little-endian), the header (JSON), the tensors' bytes.
- * Format: https://github.com/huggingface/safetensors; the checks are those of its Rust implementation, and it reads
- * every file that these accept.
+ * Format: https://github.com/huggingface/safetensors. The checks are those of its Rust implementation, and more:
+ * the number of values has a limit, and a name that comes twice, a byte before the '{' and a tensor called
+ * __proto__ are refused.
  */
 
 /** A longer header is refused, as by the Rust implementation. */

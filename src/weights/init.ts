@@ -4,6 +4,7 @@ import { throwIfAborted, VGGNetError } from '../errors.js';
 import { createLayers, type ParameterSpec, parametersOf } from '../layers.js';
 import { fillNormal, fillUniform, Mt19937, normalDraws, normalParts } from '../random.js';
 import { numel } from '../tensor.js';
+import { quoteName } from './header.js';
 import type { WeightSource } from './source.js';
 
 /** 'pytorch': what the layers' constructors draw; 'torchvision': what its VGG then draws over it. */
@@ -48,7 +49,7 @@ export function initSource(config: VGGConfig, options: InitOptions): WeightSourc
   const draws = drawsOf(config, init);
   const names = new Set(draws.map((draw) => draw.name));
   for (const name of only ?? []) {
-    if (!names.has(name)) throw new VGGNetError('INVALID_ARGUMENT', `This network has no parameter '${name}'`);
+    if (!names.has(name)) throw new VGGNetError('INVALID_ARGUMENT', `This network has no parameter ${quoteName(name)}`);
   }
   const given = draws.filter((draw) => only?.has(draw.name) ?? true);
   let state: 'new' | 'read' | 'closed' = 'new';
@@ -59,10 +60,15 @@ export function initSource(config: VGGConfig, options: InitOptions): WeightSourc
       if (state === 'closed') throw new VGGNetError('DISPOSED', 'These weights are closed');
       if (state === 'read') throw new VGGNetError('INVALID_ARGUMENT', 'These weights were read before');
       state = 'read';
+      for (const name of wanted) {
+        if (!given.some((draw) => draw.name === name)) {
+          throw new VGGNetError('INVALID_ARGUMENT', `These weights have no parameter ${quoteName(name)}`);
+        }
+      }
       const turn = turns(signal);
       if (init === 'torchvision') await discard(generator, constructorDraws(config), turn);
       for (const draw of draws) {
-        if (wanted.has(draw.name) && (only?.has(draw.name) ?? true)) yield* chunksOf(draw, generator, turn);
+        if (wanted.has(draw.name)) yield* chunksOf(draw, generator, turn);
         else await passOver(draw, generator, turn);
       }
     },

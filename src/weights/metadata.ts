@@ -1,13 +1,12 @@
 import { type Architecture, MODEL_NAMES, type ModelOptions, resolveConfig, type VGGConfig } from '../config.js';
 import { VGGNetError } from '../errors.js';
-import type { ImagePreset } from '../image/preset.js';
+import { type ImagePreset, presetChannels, validatePreset } from '../image/preset.js';
 import { quoteName } from './header.js';
 
 /** The key of a safetensors file's metadata under which a model's description is. */
 export const CONFIG_KEY = 'vggnet';
 
 const MAX_NAME_LENGTH = 200;
-const MAX_IMAGE_SIDE = 65_536;
 
 /** A network's description as a JSON string, to be put into a file's metadata under `CONFIG_KEY`. */
 export function encodeConfig(config: VGGConfig): string {
@@ -28,8 +27,8 @@ export function encodeConfig(config: VGGConfig): string {
 
 /**
  * Reads what `encodeConfig` wrote, and checks all of it. Keys that are not known are passed over.
- * @throws VGGNetError `INVALID_WEIGHTS_FILE` that says what is wrong; `cause` is the error of `resolveConfig`, if it
- * was one
+ * @throws VGGNetError `INVALID_WEIGHTS_FILE` that says what is wrong; `cause` is the error of `resolveConfig` or
+ * `validatePreset`, if it was one
  */
 export function decodeConfig(text: string): VGGConfig {
   let parsed: unknown;
@@ -56,13 +55,7 @@ export function decodeConfig(text: string): VGGConfig {
   };
   // A string would be looked up as a model's name.
   if (!Array.isArray(fields.architecture)) fail("architecture must be a list such as [64, 'M']", fields.architecture);
-  let config: VGGConfig;
-  try {
-    config = resolveConfig(fields.architecture as Architecture, options);
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new VGGNetError('INVALID_WEIGHTS_FILE', `The model description is wrong: ${reason}`, { cause });
-  }
+  const config = checked(() => resolveConfig(fields.architecture as Architecture, options));
   return {
     ...config,
     name: name as string,
@@ -80,30 +73,21 @@ function readLabels(value: unknown, numClasses: number): readonly string[] {
 }
 
 function readPreset(value: unknown, inChannels: number): ImagePreset {
-  const { mode, resize, crop, scale, mean, std } = asObject(value, 'preset');
-  if (mode !== 'RGB' && mode !== 'BGR' && mode !== 'L') return fail("preset.mode must be 'RGB', 'BGR' or 'L'", mode);
-  const channels = mode === 'L' ? 1 : 3;
-  if (channels !== inChannels) fail(`preset.mode must have ${inChannels} channels as the network`, mode);
-  if (!isSide(resize)) return fail(`preset.resize must be null or an integer from 1 to ${MAX_IMAGE_SIDE}`, resize);
-  if (!isSide(crop)) return fail(`preset.crop must be null or an integer from 1 to ${MAX_IMAGE_SIDE}`, crop);
-  if (!isFiniteNumber(scale) || scale === 0) return fail('preset.scale must be a finite number that is not 0', scale);
-  if (!isNumberList(mean, channels)) return fail(`preset.mean must be ${channels} finite numbers`, mean);
-  if (!isNumberList(std, channels) || std.includes(0)) {
-    return fail(`preset.std must be ${channels} finite numbers that are not 0`, std);
-  }
+  const preset = value as ImagePreset;
+  checked(() => validatePreset(preset));
+  const { mode, resize, crop, scale, mean, std } = preset;
+  if (presetChannels(preset) !== inChannels) fail(`preset.mode must have ${inChannels} channels as the network`, mode);
   return { mode, resize, crop, scale, mean, std };
 }
 
-function isSide(value: unknown): value is number | null {
-  return value === null || (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MAX_IMAGE_SIDE);
-}
-
-function isFiniteNumber(value: unknown): value is number {
-  return Number.isFinite(value);
-}
-
-function isNumberList(value: unknown, length: number): value is number[] {
-  return Array.isArray(value) && value.length === length && value.every(isFiniteNumber);
+/** Runs a check whose error is then the file's and not the caller's. */
+function checked<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new VGGNetError('INVALID_WEIGHTS_FILE', `The model description is wrong: ${reason}`, { cause });
+  }
 }
 
 function numberOf(fields: Readonly<Record<string, unknown>>, key: string): number {

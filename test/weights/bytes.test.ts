@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Tensor } from '../../src/tensor.js';
 import type { WeightsInput } from '../../src/weights/bytes.js';
+import { saveFile } from '../../src/weights/file.js';
 import type { LoadProgress } from '../../src/weights/progress.js';
 import { openWeights } from '../../src/weights/safetensors.js';
 import { saveSafetensors } from '../../src/weights/write.js';
@@ -20,6 +21,8 @@ const folder = mkdtempSync(join(tmpdir(), 'vggnet-bytes-'));
 const path = join(folder, 'w & ü.safetensors');
 let server: Server;
 let origin: string;
+/** Where nobody listens any more. */
+let closed: string;
 
 beforeAll(async () => {
   writeFileSync(path, file);
@@ -37,9 +40,16 @@ beforeAll(async () => {
       response.writeHead(200, { 'content-length': file.length }).end(file);
     }
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  origin = await listen(server);
+  const gone = createServer();
+  closed = await listen(gone);
+  await new Promise((resolve) => gone.close(resolve));
 });
+
+async function listen(on: Server): Promise<string> {
+  await new Promise<void>((resolve) => on.listen(0, '127.0.0.1', resolve));
+  return `http://127.0.0.1:${(on.address() as AddressInfo).port}`;
+}
 
 afterAll(() => {
   server.closeAllConnections();
@@ -87,7 +97,7 @@ describe('every kind of input', () => {
     ['a path with a zero', () => 'a\0b', 'IO', /Could not open/],
     ['a file: URL with a host', () => new URL('file://host/x'), 'IO', /Could not open/],
     ['HTTP 404', () => `${origin}/missing`, 'IO', /\/missing: HTTP 404/],
-    ['no server', () => 'http://127.0.0.1:1/x?key=secret', 'IO', /Could not fetch http:\/\/127\.0\.0\.1:1\/x: /],
+    ['no server', () => `${closed}/x?key=secret`, 'IO', /Could not fetch http:\/\/127\.0\.0\.1:\d+\/x: .*ECONNREFUSED/],
     ['a connection that breaks', () => `${origin}/short`, 'IO', /Could not read http/],
     ['a Response that failed', () => new Response('x', { status: 500 }), 'IO', /HTTP 500/],
     ['a Response without a body', () => new Response(null), 'INVALID_WEIGHTS_FILE', /at least 8 bytes, got 0/],
@@ -140,6 +150,30 @@ describe('every kind of input', () => {
       code: 'INVALID_WEIGHTS_FILE',
       message: expect.stringContaining('ends early at byte 5000'),
     });
+  });
+});
+
+describe('where there are no files', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+  });
+
+  test('a path is a URL relative to the page', async () => {
+    vi.spyOn(process, 'getBuiltinModule').mockReturnValue(undefined as never);
+    vi.stubGlobal('location', { href: `${origin}/demo/index.html` });
+    expect(await read('w.safetensors')).toEqual(tensor.data);
+    await expect(read('/missing')).rejects.toMatchObject({ code: 'IO', message: expect.stringContaining('HTTP 404') });
+  });
+
+  test('a path without a page, and a file: URL, are refused', async () => {
+    vi.spyOn(process, 'getBuiltinModule').mockReturnValue(undefined as never);
+    await expect(read('w.safetensors')).rejects.toMatchObject({
+      code: 'IO',
+      message: expect.stringContaining('no files'),
+    });
+    await expect(read(pathToFileURL(path))).rejects.toMatchObject({ code: 'IO' });
+    await expect(saveFile('x', streamOf(file))).rejects.toMatchObject({ code: 'IO' });
   });
 });
 

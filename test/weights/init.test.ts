@@ -65,6 +65,10 @@ describe('initSource', () => {
     const some = await collect(initSource(small(), { init: 'torchvision', seed: 11 }).chunks(wanted));
     expect([...some.keys()]).toEqual([...wanted]);
     for (const name of wanted) expect(some.get(name)).toEqual(all.get(name));
+    const source = initSource(small(), { init: 'pytorch', seed: 0, only: wanted });
+    await expect(collect(source.chunks(new Set(['features.0.weight'])))).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
   });
 
   test('seeds differ, and chunks are of at most 4 MiB', async () => {
