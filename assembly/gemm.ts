@@ -7,13 +7,13 @@
  * of K are packed in panels of MR rows just before use.
  *
  * The loops are those of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008: the
- * packed block of A stays in L2, a slice of a panel of B (8 KiB) in L1, a tile of C in registers.
+ * packed block of A stays in L2, a slice of a panel of B (16 KiB) in L1, a tile of C in registers.
  */
 import { V } from './simd';
-import { FIRST, LAST, MR, NR, ROW, rowA, tile } from './tile';
+import { MR, NR, ROW, rowA, sliceMode, tile } from './tile';
 
 /** Most steps of K in a slice, between a load and a store of the accumulators. */
-export const KC: i32 = 256;
+export const KC: i32 = 512;
 /** Rows of a block: a multiple of both tiles' rows. */
 export const MC: i32 = 120;
 /** Bytes of scratch that a product needs: a table of MC rows, and the packed block of A. */
@@ -49,7 +49,7 @@ export function gemmBlock(rows: usize, count: i32, b: usize, n: i32, runs: i32, 
         packRows(entries, <usize>run * stride + (<usize>from << 2), steps, panel);
       }
     }
-    const mode = (slice == 0 ? FIRST : 0) | (slice == slices - 1 ? LAST : 0);
+    const mode = sliceMode(slice, slices);
     const slab = b + (<usize>(run * length + from) << 5);
     for (let panel = 0; panel < panels; panel++) {
       const columns = slab + (<usize>panel * <usize>k << 5);

@@ -20,17 +20,19 @@ export const NR: i32 = 8;
 export const ROW: usize = 8;
 
 /** The slice is the first of K: the accumulators start at zero instead of at C. */
-export const FIRST: i32 = 1;
-/** The slice is the last of K: the epilogue is applied. */
-export const LAST: i32 = 2;
+const FIRST: i32 = 1;
+/** The slice is the last of K: the epilogue, if there is one, is applied. */
+const LAST: i32 = 2;
 
+/** Zero if there is no epilogue. */
 let epilogueScale: usize = 0;
 let epilogueShift: usize = 0;
 let epilogueRelu: bool = false;
 let epilogueColumns: i32 = 0;
 
 /**
- * What becomes of a finished sum: `sum · scale + shift`, with a value per column, then ReLU if asked for.
+ * What becomes of a finished sum: `sum · scale + shift`, with a value per column, then ReLU if asked for; nothing if
+ * `scale` is 0.
  * Columns from `columns` on, in the last panel, are written as zeros: a later product may multiply them, and
  * what stands there could be 0 · ∞.
  */
@@ -39,6 +41,13 @@ export function setEpilogue(scale: usize, shift: usize, relu: bool, columns: i32
   epilogueShift = shift;
   epilogueRelu = relu;
   epilogueColumns = columns;
+}
+
+/** The mode of a slice of K by its place among the slices. */
+// @ts-ignore: decorator
+@inline
+export function sliceMode(slice: i32, slices: i32): i32 {
+  return (slice == 0 ? FIRST : 0) | (slice == slices - 1 && epilogueScale != 0 ? LAST : 0);
 }
 
 /** The address of row i of A in the table. */

@@ -17,7 +17,7 @@ export interface ParameterChunk {
   readonly name: string;
   /** Index of the first value. */
   readonly offset: number;
-  /** Owned by the receiver, which may transfer it to another thread. */
+  /** Good until the next chunk is asked for: the buffer is used again, so that garbage does not pile up beside a model. */
   readonly data: Float32Array;
 }
 

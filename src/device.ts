@@ -15,18 +15,22 @@ export interface DeviceOptions {
   inline?: boolean | undefined;
   /** Use the kernels whose results are the same to the bit on every machine; somewhat slower. Default false. */
   deterministic?: boolean | undefined;
+  /** Use Winograd's method for convolutions where it is faster; VGG16's weights take 235 MB more. Default true. */
+  winograd?: boolean | undefined;
 }
 
 /**
  * Finds the backend for a device.
  * @throws VGGNetError `INVALID_ARGUMENT` for an unknown name; `BACKEND_UNAVAILABLE` if it is not here
  */
-export function createBackend({ device = 'auto', inline, deterministic }: DeviceOptions): Backend {
+export function createBackend({ device = 'auto', ...options }: DeviceOptions): Backend {
+  const { inline, deterministic, winograd } = options;
+  const wasm = { inline, deterministic, winograd };
   switch (device) {
     case 'auto':
-      return createWasmBackend({ inline, deterministic, reason: 'auto: the fastest backend of this version' });
+      return createWasmBackend({ ...wasm, reason: 'auto: the fastest backend of this version' });
     case 'wasm':
-      return createWasmBackend({ inline, deterministic, reason: "asked for by device: 'wasm'" });
+      return createWasmBackend({ ...wasm, reason: "asked for by device: 'wasm'" });
     case 'reference':
       return createReferenceBackend();
     case 'webgpu':

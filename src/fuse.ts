@@ -12,6 +12,8 @@ export interface Step {
   readonly relu: boolean;
   /** The layers whose output this step's result is: the last one fused, and what is the identity after it. */
   readonly names: readonly string[];
+  /** One of the names was asked for. */
+  readonly wanted: boolean;
 }
 
 /**
@@ -44,7 +46,14 @@ export function fuse(layers: readonly Layer[], outputs: readonly string[], mode:
       i++;
       names.push((layers[i] as Layer).name);
     }
-    steps.push({ layer, index, batchNorm: batchNorm as BatchNorm2d | undefined, relu, names });
+    steps.push({
+      layer,
+      index,
+      batchNorm: batchNorm as BatchNorm2d | undefined,
+      relu,
+      names,
+      wanted: names.some((name) => wanted.has(name)),
+    });
   }
   return steps;
 }

@@ -2,6 +2,7 @@ import type { Executable, ParameterChunk, ParameterStream, Program, RunOptions }
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { spawnWorker, type WorkerHandle } from './assets.js';
+import type { EngineOptions } from './engine.js';
 import type { FromWorker, Request, Result } from './protocol.js';
 
 /** Chunks of parameters on their way to the worker at once: it packs one while the next is read. */
@@ -33,12 +34,13 @@ export class WorkerExecutable implements Executable {
   static async compile(
     module: WebAssembly.Module,
     program: Program,
+    options: EngineOptions,
     parameters: ParameterStream,
     signal?: AbortSignal,
   ): Promise<WorkerExecutable> {
     const executable = new WorkerExecutable();
     try {
-      await executable.#ask({ type: 'create', module, program });
+      await executable.#ask({ type: 'create', module, program, options });
       await executable.#writeAll(parameters, signal);
       await executable.#ask({ type: 'finish' });
       return executable;
@@ -78,12 +80,12 @@ export class WorkerExecutable implements Executable {
   }
 
   async #writeAll(parameters: ParameterStream, signal: AbortSignal | undefined): Promise<void> {
-    const underWay: Promise<Result>[] = [];
+    const underWay: Promise<void>[] = [];
+    const buffers: ArrayBuffer[] = [];
     try {
       for await (const chunk of parameters) {
         throwIfAborted(signal);
-        const own = ownBuffer(chunk);
-        underWay.push(this.#ask({ type: 'write', chunk: own }, [own.data.buffer as ArrayBuffer]));
+        underWay.push(this.#write(chunk, buffers));
         if (underWay.length > IN_FLIGHT) await underWay.shift();
       }
       await Promise.all(underWay);
@@ -91,6 +93,19 @@ export class WorkerExecutable implements Executable {
       // Whatever ended the loop is reported; the others must not be unhandled.
       for (const write of underWay) write.catch(() => undefined);
     }
+  }
+
+  /**
+   * Sends a chunk in a buffer that comes back for the next one: buffers left to the worker's garbage collector would
+   * pile up beside the weights.
+   */
+  async #write({ name, offset, data }: ParameterChunk, buffers: ArrayBuffer[]): Promise<void> {
+    const spare = buffers.pop();
+    const buffer = spare && spare.byteLength >= data.byteLength ? spare : new ArrayBuffer(data.byteLength);
+    const copy = new Float32Array(buffer, 0, data.length);
+    copy.set(data);
+    const back = await this.#ask({ type: 'write', chunk: { name, offset, data: copy } }, [buffer]);
+    buffers.push((back as Float32Array<ArrayBuffer>).buffer);
   }
 
   #ask(request: Request, transfer: Transferable[] = []): Promise<Result> {
@@ -129,10 +144,4 @@ export class WorkerExecutable implements Executable {
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
   }
-}
-
-/** The chunk with a buffer that it fills, which can be transferred without taking others' values along. */
-function ownBuffer(chunk: ParameterChunk): ParameterChunk {
-  const { data } = chunk;
-  return data.byteLength === data.buffer.byteLength ? chunk : { ...chunk, data: data.slice() };
 }

@@ -4,16 +4,22 @@ import { VGGNetError } from '../errors.js';
 import type { Step } from '../fuse.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear } from '../layers.js';
 import { formatShape, numel, Tensor } from '../tensor.js';
+import { tileCount } from './convolution.js';
 import { Heap } from './heap.js';
 import { instantiateKernels, type Kernels } from './kernels.js';
 import { BYTES, readValue, valueBytes } from './layout.js';
 import { Parameters } from './parameters.js';
-import { type Call, makePlan, type Placed, type Plan } from './plan.js';
+import { type Call, makePlan, type Placed, type Plan, type Planner, type Winograd } from './plan.js';
 
 /** Plans kept for input shapes seen lately. */
 const MAX_PLANS = 8;
 /** Words for the arguments of a kernel that takes them as a struct. */
-const ARGUMENT_WORDS = 16;
+const ARGUMENT_WORDS = 32;
+
+export interface EngineOptions {
+  /** Use Winograd's method where it is the faster one; it takes four times the memory for those weights. */
+  readonly winograd: boolean;
+}
 
 /** A run of the engine that is stopped between two steps when `aborted` says so. */
 export interface RunControl {
@@ -31,25 +37,31 @@ export class Engine {
   readonly #kernels: Kernels;
   readonly #layers: readonly Layer[];
   readonly #parameters: Parameters;
+  readonly #planner: Planner;
   readonly #plans = new Map<string, Plan>();
   readonly #args: number;
   readonly #scratch: number;
   /** Batch norm's folded scales do not hold the running statistics as they are now. */
   #stale = true;
 
-  private constructor(heap: Heap, kernels: Kernels, program: Program) {
+  private constructor(heap: Heap, kernels: Kernels, program: Program, options: EngineOptions) {
     this.#heap = heap;
     this.#kernels = kernels;
     this.#layers = program.layers;
     this.#args = heap.keep(ARGUMENT_WORDS * 4);
     this.#scratch = heap.keep(kernels.SCRATCH.value);
-    this.#parameters = new Parameters(heap, kernels, program.layers);
+    this.#planner = {
+      layers: program.layers,
+      hasWinograd: (index) => this.#parameters.conv(index).winograd !== undefined,
+      workspaceBytes: (block, inStride, outStride) => kernels.winogradWorkspace(block, inStride, outStride),
+    };
+    this.#parameters = new Parameters(heap, kernels, program.layers, options);
   }
 
   /** @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit */
-  static async create(module: WebAssembly.Module, program: Program): Promise<Engine> {
+  static async create(module: WebAssembly.Module, program: Program, options: EngineOptions): Promise<Engine> {
     const heap = new Heap();
-    return new Engine(heap, await instantiateKernels(module, heap.memory), program);
+    return new Engine(heap, await instantiateKernels(module, heap.memory), program, options);
   }
 
   writeParameter(chunk: ParameterChunk): void {
@@ -78,13 +90,13 @@ export class Engine {
       // A last chunk with fewer images leaves the others' places as they are.
       this.#writeInput(input, first, images, plan);
       for (const call of plan.spatial) {
-        await this.#step(shrink(call, images), options, control);
+        await this.#step(shrink(call, images), plan, options, control);
         this.#keep(shrink(call, images), plan.batch, first, options, results);
       }
       this.#join(plan, first, images);
     }
     for (const call of plan.dense) {
-      await this.#step(call, options, control);
+      await this.#step(call, plan, options, control);
       this.#keep(call, plan.batch, 0, options, results);
     }
     return options.outputs.map((name) => results.get(name) as Tensor);
@@ -94,7 +106,7 @@ export class Engine {
     const key = JSON.stringify([shape, options.outputs, options.mode]);
     let plan = this.#plans.get(key);
     if (!plan) {
-      plan = makePlan(this.#layers, shape, options);
+      plan = makePlan(this.#planner, shape, options);
       this.#plans.set(key, plan);
       const oldest = this.#plans.keys().next().value as string;
       if (this.#plans.size > MAX_PLANS) this.#plans.delete(oldest);
@@ -126,8 +138,8 @@ export class Engine {
 
   /** Copies a result that was asked for out of the arena, before the next step may write over it. */
   #keep(call: Call, batch: number, first: number, options: RunOptions, results: Map<string, Tensor>): void {
-    const { output, step } = call;
-    for (const name of step?.names ?? []) {
+    const { output, names } = call;
+    for (const name of names) {
       if (!options.outputs.includes(name)) continue;
       const tensor = results.get(name) ?? Tensor.zeros([batch, ...output.shape.slice(1)]);
       results.set(name, tensor);
@@ -137,13 +149,13 @@ export class Engine {
     }
   }
 
-  async #step(call: Call, options: RunOptions, control: RunControl): Promise<void> {
+  async #step(call: Call, plan: Plan, options: RunOptions, control: RunControl): Promise<void> {
     if (control.aborted()) throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal');
-    this.#compute(call, options);
+    this.#compute(call, plan, options);
     await control.pause();
   }
 
-  #compute({ step, input, output }: Call, options: RunOptions): void {
+  #compute({ step, input, output, winograd }: Call, plan: Plan, options: RunOptions): void {
     const from = this.#address(input);
     const to = this.#address(output);
     const [n = 0, c = 0, h = 0, w = 0] = input.shape;
@@ -160,7 +172,8 @@ export class Engine {
     const { layer, index } = step;
     switch (layer.op) {
       case 'conv2d':
-        this.#conv2d(layer, step, input, output);
+        if (winograd) this.#winograd(layer, step, winograd, input, output, this.#heap.arena + plan.workspace);
+        else this.#conv2d(layer, step, input, output);
         break;
       case 'batchNorm2d':
         this.#batchNorm2d(layer, step, input, options.mode);
@@ -210,6 +223,41 @@ export class Engine {
         this.#scratch,
         0,
         n * h * w,
+      ]),
+    );
+  }
+
+  #winograd(
+    layer: Conv2d,
+    { index, batchNorm, relu }: Step,
+    { block, pool }: Winograd,
+    input: Placed,
+    output: Placed,
+    workspace: number,
+  ): void {
+    const { weight, bias, scale, winograd } = this.#parameters.conv(index);
+    const folded = batchNorm && this.#parameters.norm(index + 1);
+    const [n = 0, , h = 0, w = 0] = input.shape;
+    this.#kernels.winograd(
+      this.#arguments([
+        this.#address(input),
+        this.#address(output),
+        winograd as number,
+        weight,
+        folded?.scale ?? scale,
+        folded?.shift ?? bias,
+        Number(relu),
+        Number(pool),
+        h,
+        w,
+        input.stride,
+        layer.outChannels,
+        output.stride,
+        this.#scratch,
+        workspace,
+        block,
+        0,
+        tileCount(n, h, w),
       ]),
     );
   }

@@ -1,7 +1,7 @@
 import type { Executable, ParameterStream, Program, RunOptions } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
-import { Engine } from './engine.js';
+import { Engine, type EngineOptions } from './engine.js';
 import { pause } from './pause.js';
 
 /** An engine on this thread, with a queue before it: it is what a worker runs, and what stands in for one. */
@@ -17,10 +17,11 @@ export class InlineExecutable implements Executable {
   static async compile(
     module: WebAssembly.Module,
     program: Program,
+    options: EngineOptions,
     parameters: ParameterStream,
     signal?: AbortSignal,
   ): Promise<InlineExecutable> {
-    const engine = await Engine.create(module, program);
+    const engine = await Engine.create(module, program, options);
     for await (const chunk of parameters) {
       throwIfAborted(signal);
       engine.writeParameter(chunk);

@@ -32,6 +32,9 @@ export interface Kernels {
     inChannels: number,
     inStride: number,
   ): void;
+  winograd(args: number): void;
+  winogradWorkspace(block: number, inStride: number, outStride: number): number;
+  packWinograd(direct: number, packed: number, outChannels: number, inStride: number, vectors: number): void;
   maxPool2d(input: number, output: number, h: number, w: number, stride: number, first: number, last: number): void;
   adaptiveAvgPool2d(
     input: number,

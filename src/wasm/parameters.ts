@@ -3,6 +3,7 @@ import { VGGNetError } from '../errors.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear, ParameterSpec } from '../layers.js';
 import { parametersOf } from '../layers.js';
 import { numel } from '../tensor.js';
+import { mayUseWinograd, PLACES } from './convolution.js';
 import type { Heap } from './heap.js';
 import type { Kernels } from './kernels.js';
 import { align, BYTES, channelStride } from './layout.js';
@@ -17,6 +18,8 @@ export interface ConvSlots {
   readonly bias: number;
   /** The epilogue without batch norm: 1 and the bias. */
   readonly scale: number;
+  /** Packed as assembly/winograd.ts says, or undefined if the layer never runs that way. */
+  readonly winograd: number | undefined;
   /** Channels of a pixel of the input. */
   readonly inStride: number;
 }
@@ -51,13 +54,17 @@ export class Parameters {
   readonly #kernels: Kernels;
   readonly #byName = new Map<string, Parameter>();
   readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
+  readonly #layers: readonly Layer[];
+  readonly #winograd: boolean;
   readonly #stage: number;
 
   /** Reserves the memory for all of them, so that too little of it shows before anything is read. */
-  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[]) {
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], { winograd }: { winograd: boolean }) {
     this.#heap = heap;
     this.#kernels = kernels;
-    const first = heap.keep(Parameters.bytes(layers));
+    this.#layers = layers;
+    this.#winograd = winograd;
+    const first = heap.keep(this.#bytes());
     let next = first;
     const take = (values: number): number => {
       const address = next;
@@ -68,13 +75,15 @@ export class Parameters {
     for (const [index, layer] of layers.entries()) this.#place(index, layer, take);
   }
 
-  /** The bytes that the parameters of these layers take. */
-  static bytes(layers: readonly Layer[]): number {
+  /** The bytes that all parameters take. */
+  #bytes(): number {
     let values = align(STAGE * BYTES);
-    for (const [index, layer] of layers.entries()) {
+    for (const [index, layer] of this.#layers.entries()) {
       if (layer.op === 'conv2d') {
         const out = channelStride(layer.outChannels);
-        values += align(out * 9 * inputStride(layer, index) * BYTES) + 2 * align(out * BYTES);
+        const weights = out * inputStride(layer, index) * BYTES;
+        values += align(9 * weights) + 2 * align(out * BYTES);
+        if (this.#transforms(layer, index)) values += align(PLACES * weights);
       } else if (layer.op === 'batchNorm2d') {
         values += 6 * align(channelStride(layer.channels) * BYTES);
       } else if (layer.op === 'linear') {
@@ -117,6 +126,10 @@ export class Parameters {
     }
   }
 
+  #transforms(layer: Conv2d, index: number): boolean {
+    return this.#winograd && mayUseWinograd(layer, index);
+  }
+
   /** Call after the last `write`: every value must have come. */
   finish(): void {
     for (const { spec, written } of this.#byName.values()) {
@@ -124,6 +137,12 @@ export class Parameters {
       if (written !== size) {
         throw new VGGNetError('WEIGHTS_MISMATCH', `${spec.name}: expected ${size} values, got ${written}`);
       }
+    }
+    for (const [index, layer] of this.#layers.entries()) {
+      if (layer.op !== 'conv2d') continue;
+      const { weight, winograd, inStride } = this.conv(index);
+      if (winograd === undefined) continue;
+      this.#kernels.packWinograd(weight, winograd, layer.outChannels, inStride, this.#stage);
     }
   }
 
@@ -198,7 +217,8 @@ export class Parameters {
     const bias = add(specs[1], take(out));
     const scale = take(out);
     this.#heap.f32.fill(1, scale / BYTES, scale / BYTES + layer.outChannels);
-    return { weight, bias, scale, inStride };
+    const winograd = this.#transforms(layer, index) ? take(PLACES * out * inStride) : undefined;
+    return { weight, bias, scale, winograd, inStride };
   }
 }
 

@@ -1,7 +1,8 @@
 import type { RunOptions } from '../backend.js';
 import { fuse, type Step } from '../fuse.js';
-import type { Layer } from '../layers.js';
+import type { Conv2d, Layer } from '../layers.js';
 import { outputShape } from '../shape.js';
+import { blockSize, chooseAlgorithm, tileCount } from './convolution.js';
 import { channelStride, type Layout, type Value, valueBytes } from './layout.js';
 import { inputStride } from './parameters.js';
 
@@ -12,11 +13,31 @@ export interface Placed extends Value {
   readonly outside: boolean;
 }
 
-/** One call of a kernel. A step without a layer moves its input to another layout. */
+/** One call of a kernel. */
 export interface Call {
+  /** Undefined for a move of the input to another layout. */
   readonly step: Step | undefined;
   readonly input: Placed;
   readonly output: Placed;
+  /** Set for a convolution by Winograd's method. */
+  readonly winograd: Winograd | undefined;
+  /** The layers whose output this call makes. */
+  readonly names: readonly string[];
+}
+
+export interface Winograd {
+  /** Tiles that go through the stages together. */
+  readonly block: number;
+  /** The output is the 2×2 max-pool of the convolution's. */
+  readonly pool: boolean;
+}
+
+/** What the planner has to know of the engine. */
+export interface Planner {
+  readonly layers: readonly Layer[];
+  /** True if a layer's weights are there in Winograd's form. */
+  readonly hasWinograd: (index: number) => boolean;
+  readonly workspaceBytes: (block: number, inStride: number, outStride: number) => number;
 }
 
 /**
@@ -30,6 +51,8 @@ export interface Plan {
   readonly dense: readonly Call[];
   /** The classifier's input for the whole batch, if there is a classifier. */
   readonly joint: Placed | undefined;
+  /** Where the convolutions' workspace lies. */
+  readonly workspace: number;
   readonly arenaBytes: number;
 }
 
@@ -51,13 +74,13 @@ const WANTS: Record<Layer['op'], Layout | 'any'> = {
 /** Operations that write over their input. */
 const IN_PLACE: ReadonlySet<Layer['op']> = new Set(['batchNorm2d', 'relu', 'dropout', 'flatten']);
 
-export function makePlan(layers: readonly Layer[], shape: readonly number[], options: RunOptions): Plan {
-  const steps = fuse(layers, options.outputs, options.mode);
+export function makePlan(planner: Planner, shape: readonly number[], options: RunOptions): Plan {
+  const steps = fuse(planner.layers, options.outputs, options.mode);
   const cut = steps.findIndex(({ layer }) => layer.op === 'flatten' || layer.op === 'linear');
   const spatialSteps = cut < 0 ? steps : steps.slice(0, cut);
   const batch = shape[0] as number;
 
-  const lay = (images: number): Chain => chain(spatialSteps, [images, ...shape.slice(1)], { dense: cut >= 0 });
+  const lay = (images: number): Chain => chain(planner, spatialSteps, [images, ...shape.slice(1)], { dense: cut >= 0 });
   // Batch norm in train mode needs the whole batch at once.
   let chunk = batch;
   let spatial = lay(chunk);
@@ -68,14 +91,15 @@ export function makePlan(layers: readonly Layer[], shape: readonly number[], opt
   const joint = cut < 0 ? undefined : { ...spatial.last, shape: [batch, ...spatial.last.shape.slice(1)], offset: 0 };
   // The joint value lies at the bottom and stays while both parts use the arena above it.
   const base = joint ? valueBytes(joint) : 0;
-  const dense = joint ? chain(steps.slice(cut), joint.shape, { from: 'outside' }) : undefined;
+  const dense = joint ? chain(planner, steps.slice(cut), joint.shape, { from: 'outside' }) : undefined;
   return {
     batch,
     chunk,
     spatial: spatial.calls.map((call) => raise(call, base)),
     dense: dense?.calls.map((call) => raise(call, base)) ?? [],
     joint,
-    arenaBytes: base + Math.max(spatial.bytes, dense?.bytes ?? 0),
+    workspace: base + spatial.bytes,
+    arenaBytes: base + Math.max(spatial.bytes + spatial.workspaceBytes, dense?.bytes ?? 0),
   };
 }
 
@@ -90,6 +114,7 @@ interface Chain {
   /** What the last call makes. */
   readonly last: Placed;
   readonly bytes: number;
+  readonly workspaceBytes: number;
 }
 
 type Side = 'bottom' | 'top' | 'outside';
@@ -99,23 +124,28 @@ type Side = 'bottom' | 'top' | 'outside';
  * arena's bottom and top. `from` says where the first value lies; `dense` asks for the last one in 'nchw'.
  */
 function chain(
+  planner: Planner,
   steps: readonly Step[],
   shape: readonly number[],
   { from = 'bottom', dense = false }: { from?: Side; dense?: boolean },
 ): Chain {
   const values: (Value & { side: Side })[] = [{ layout: 'nchw', shape, stride: 0, side: from }];
-  const made: (Step | undefined)[] = [];
+  const jobs: Omit<Call, 'input' | 'output'>[] = [];
   const current = (): Value & { side: Side } => values.at(-1) as Value & { side: Side };
-  const push = (step: Step | undefined, value: Value, inPlace: boolean): void => {
+  const push = (job: Omit<Call, 'input' | 'output'>, value: Value, inPlace: boolean): void => {
     const { side } = current();
     values.push({ ...value, side: inPlace ? side : side === 'bottom' ? 'top' : 'bottom' });
-    made.push(step);
+    jobs.push(job);
   };
   const convert = (layout: Layout, stride: number): void => {
-    if (current().layout !== layout) push(undefined, { layout, shape: current().shape, stride }, false);
+    if (current().layout === layout) return;
+    const move = { step: undefined, winograd: undefined, names: [] };
+    push(move, { layout, shape: current().shape, stride }, false);
   };
 
-  for (const step of steps) {
+  let workspaceBytes = 0;
+  for (let i = 0; i < steps.length; i++) {
+    const step = steps[i] as Step;
     const { layer, index } = step;
     const wants = WANTS[layer.op];
     if (wants === 'nhwc') {
@@ -123,15 +153,33 @@ function chain(
       convert('nhwc', layer.op === 'conv2d' ? inputStride(layer, index) : channelStride(channels));
     }
     if (wants === 'nchw') convert('nchw', 0);
-    const out = outputShape(layer, current().shape);
-    const layout = layer.op === 'adaptiveAvgPool2d' ? 'nchw' : current().layout;
+    const input = current();
+    let out = outputShape(layer, input.shape);
+    let names = step.names;
+    let winograd: Winograd | undefined;
+    if (layer.op === 'conv2d' && planner.hasWinograd(index)) {
+      const next = steps[i + 1];
+      // What was asked for is what a step makes, so a convolution with a name that is wanted keeps its output.
+      const pool = next?.layer.op === 'maxPool2d' && !step.wanted;
+      winograd = chooseWinograd(layer, input.shape, pool);
+      if (winograd) {
+        const outStride = channelStride(layer.outChannels);
+        workspaceBytes = Math.max(workspaceBytes, planner.workspaceBytes(winograd.block, input.stride, outStride));
+      }
+      if (winograd?.pool) {
+        out = outputShape((next as Step).layer, out);
+        names = (next as Step).names;
+        i++;
+      }
+    }
+    const layout = layer.op === 'adaptiveAvgPool2d' ? 'nchw' : input.layout;
     const stride = layout === 'nhwc' ? channelStride(out[1] as number) : 0;
-    push(step, { layout, shape: out, stride }, IN_PLACE.has(layer.op));
+    push({ step, winograd, names }, { layout, shape: out, stride }, IN_PLACE.has(layer.op));
   }
   if (dense) convert('nchw', 0);
 
   const sizes = values.map((value) => (value.side === 'outside' ? 0 : valueBytes(value)));
-  const pairs = made.map((_, i) => {
+  const pairs = jobs.map((_, i) => {
     const [a, b] = [sizes[i] as number, sizes[i + 1] as number];
     return values[i]?.side === values[i + 1]?.side ? Math.max(a, b) : a + b;
   });
@@ -140,8 +188,16 @@ function chain(
     return { ...value, offset: side === 'top' ? bytes - (sizes[i] as number) : 0, outside: side === 'outside' };
   });
   return {
-    calls: made.map((step, i) => ({ step, input: placed[i] as Placed, output: placed[i + 1] as Placed })),
+    calls: jobs.map((job, i) => ({ ...job, input: placed[i] as Placed, output: placed[i + 1] as Placed })),
     last: placed.at(-1) as Placed,
     bytes,
+    workspaceBytes,
   };
+}
+
+/** How a convolution runs by Winograd's method, if that is the cheaper one for its input. */
+function chooseWinograd(layer: Conv2d, shape: readonly number[], pool: boolean): Winograd | undefined {
+  const [images = 0, , height = 0, width = 0] = shape;
+  if (chooseAlgorithm(layer, images, height, width) === 'direct') return undefined;
+  return { block: blockSize(layer, tileCount(images, height, width)), pool };
 }

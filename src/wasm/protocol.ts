@@ -1,5 +1,6 @@
 import type { ParameterChunk, Program, RunOptions } from '../backend.js';
 import type { VGGNetErrorCode } from '../errors.js';
+import type { EngineOptions } from './engine.js';
 
 /*
  * What is said between a WorkerExecutable (client.ts) and its worker (worker.ts). Every request has a number, and
@@ -7,7 +8,7 @@ import type { VGGNetErrorCode } from '../errors.js';
  */
 
 export type Request =
-  | { type: 'create'; module: WebAssembly.Module; program: Program }
+  | { type: 'create'; module: WebAssembly.Module; program: Program; options: EngineOptions }
   | { type: 'write'; chunk: ParameterChunk }
   | { type: 'finish' }
   | { type: 'run'; data: Float32Array; shape: readonly number[]; options: Omit<RunOptions, 'signal'> }
@@ -15,7 +16,7 @@ export type Request =
 
 export type ToWorker = { id: number; request: Request } | { id: number; abort: true };
 
-/** Outputs of a run, or the values of a parameter; undefined for the others. */
+/** Outputs of a run, the values of a parameter, or what was written, back again; undefined for the others. */
 export type Result = { data: Float32Array; shape: readonly number[] }[] | Float32Array | undefined;
 
 export type FromWorker =

@@ -19,11 +19,11 @@ function started<T>(value: T | undefined): T {
 async function handle(id: number, request: Request): Promise<Result> {
   switch (request.type) {
     case 'create':
-      engine = await Engine.create(request.module, request.program);
+      engine = await Engine.create(request.module, request.program, request.options);
       return;
     case 'write':
       started(engine).writeParameter(request.chunk);
-      return;
+      return request.chunk.data;
     case 'finish':
       started(engine).finishParameters();
       executable = new InlineExecutable(started(engine));

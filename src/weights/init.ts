@@ -66,9 +66,11 @@ export function initSource(config: VGGConfig, options: InitOptions): WeightSourc
         }
       }
       const turn = turns(signal);
+      const largest = Math.max(...draws.filter(({ name }) => wanted.has(name)).map(({ size }) => size));
+      const buffer = new Float32Array(Math.min(CHUNK_VALUES, Math.max(0, largest)));
       if (init === 'torchvision') await discard(generator, constructorDraws(config), turn);
       for (const draw of draws) {
-        if (wanted.has(draw.name)) yield* chunksOf(draw, generator, turn);
+        if (wanted.has(draw.name)) yield* chunksOf(draw, generator, buffer, turn);
         else await passOver(draw, generator, turn);
       }
     },
@@ -123,14 +125,19 @@ function constructorDraws(config: VGGConfig): number {
   return drawsOf(config, 'pytorch').reduce((sum, draw) => sum + (draw.kind === 'uniform' ? draw.size : 0), 0);
 }
 
-async function* chunksOf(draw: Draw, generator: Mt19937, turn: Turn): AsyncGenerator<ParameterChunk, void, undefined> {
+async function* chunksOf(
+  draw: Draw,
+  generator: Mt19937,
+  buffer: Float32Array,
+  turn: Turn,
+): AsyncGenerator<ParameterChunk, void, undefined> {
   let offset = 0;
   for (const length of normalParts(draw.size, CHUNK_VALUES)) {
     await turn();
-    const data = new Float32Array(length);
+    const data = buffer.subarray(0, length);
     if (draw.kind === 'uniform') fillUniform(data, generator, -draw.bound, draw.bound);
     else if (draw.kind === 'normal') fillNormal(data, generator, 0, draw.std);
-    else if (draw.value !== 0) data.fill(draw.value);
+    else data.fill(draw.value);
     yield { name: draw.name, offset, data };
     offset += length;
   }

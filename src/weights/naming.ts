@@ -1,3 +1,5 @@
+import { VGGNetError } from '../errors.js';
+
 /**
  * Whose names a file's tensors have: torchvision's (`features.0.weight`, `classifier.0.weight`), timm's
  * (`pre_logits.fc1.weight`, `head.fc.weight`) or the lesson's (`conv_layers.0.weight`, `fcs.0.weight`).
@@ -21,6 +23,13 @@ const SCHEMES: Readonly<Record<NamingScheme, Modules>> = {
   timm: { features: 'features', linear: ['pre_logits.fc1', 'pre_logits.fc2', 'head.fc'] },
   lesson: { features: 'conv_layers', linear: ['fcs.0', 'fcs.3', 'fcs.6'] },
 };
+
+/** Throws `INVALID_ARGUMENT` if there is no such scheme. */
+export function checkScheme(scheme: NamingScheme): void {
+  if (Object.hasOwn(SCHEMES, scheme)) return;
+  const known = Object.keys(SCHEMES).map((name) => `'${name}'`);
+  throw new VGGNetError('INVALID_ARGUMENT', `naming must be one of ${known.join(', ')}, got '${String(scheme)}'`);
+}
 
 const CLASSIFIER = SCHEMES.torchvision.linear;
 const FEATURE_KEY = /^(\d+)\.(weight|bias|running_mean|running_var|num_batches_tracked)$/;

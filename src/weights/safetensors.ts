@@ -116,6 +116,7 @@ class SafetensorsSource implements WeightSource {
   readonly #meter: ProgressMeter;
   readonly #openSignal: AbortSignal | undefined;
   #state: 'new' | 'read' | 'closed' = 'new';
+  #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
   constructor(bytes: ByteSource, header: Header, dataStart: number, meter: ProgressMeter, signal?: AbortSignal) {
     this.entries = header.tensors;
@@ -153,6 +154,7 @@ class SafetensorsSource implements WeightSource {
 
   async close(): Promise<void> {
     this.#state = 'closed';
+    this.#buffer = new Uint8Array(0);
     await this.#bytes.close();
   }
 
@@ -164,17 +166,21 @@ class SafetensorsSource implements WeightSource {
     const width = (DTYPE_BITS.get(dtype) as number) / 8;
     const count = (tensor.end - tensor.begin) / width;
     const most = CHUNK_BYTES / Math.max(width, Float32Array.BYTES_PER_ELEMENT);
-    // F32 is read straight into what is given away; the others go through one buffer.
-    const scratch = dtype === 'F32' ? undefined : new Uint8Array(Math.min(count, most) * width);
     for (let offset = 0; offset < count; offset += most) {
       throwIfAborted(signal);
       const length = Math.min(most, count - offset) * width;
-      const raw = scratch?.subarray(0, length) ?? new Uint8Array(length);
+      const raw = this.#take(length);
       const got = await abortable(this.#bytes.read(raw), signal);
       this.#meter.advance(got);
       if (got < length) this.#endsEarly(tensor, offset * width + got);
       yield { name: tensor.name, offset, data: toFloat32(raw, dtype) };
     }
+  }
+
+  /** The one buffer that all values go through. */
+  #take(length: number): Uint8Array<ArrayBuffer> {
+    if (this.#buffer.length < length) this.#buffer = new Uint8Array(length);
+    return this.#buffer.subarray(0, length);
   }
 
   async #skip(tensor: TensorRecord, signal: AbortSignal | undefined): Promise<void> {

@@ -10,10 +10,11 @@ export interface BackendUnderTest {
 const wasm = (options: Omit<WasmOptions, 'reason'>): Promise<Backend> =>
   Promise.resolve(createWasmBackend({ ...options, reason: 'asked for by a test' }));
 
-/** Every backend; tests run once for each. */
+/** Every backend and kernel build; tests run once for each. */
 export const BACKENDS: readonly BackendUnderTest[] = [
   { name: 'reference', create: async () => createReferenceBackend() },
   { name: 'wasm simd', create: () => wasm({ deterministic: true, inline: true }) },
+  { name: 'wasm simd, direct', create: () => wasm({ deterministic: true, inline: true, winograd: false }) },
   { name: 'wasm relaxed-simd', create: () => wasm({ inline: true }) },
 ];
 

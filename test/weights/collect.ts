@@ -9,7 +9,8 @@ export async function collect(chunks: AsyncIterable<ParameterChunk>): Promise<Ma
     const length = lengths.get(name) ?? 0;
     if (offset !== length) throw new Error(`${name}: a chunk at ${offset} after ${length} values`);
     lengths.set(name, length + data.length);
-    parts.set(name, [...(parts.get(name) ?? []), data]);
+    // A copy: the buffer is used again for the next chunk.
+    parts.set(name, [...(parts.get(name) ?? []), data.slice()]);
   }
   return new Map(
     [...parts].map(([name, list]) => {
