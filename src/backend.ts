@@ -59,6 +59,15 @@ export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What one piece of work of a run took. */
+export interface StepTime {
+  /** The layer, with those that were fused into it after a '+'. */
+  readonly name: string;
+  /** 'winograd' or 'direct' for a convolution; '' where there is one way only. */
+  readonly algorithm: string;
+  readonly ms: number;
+}
+
 /** A program with its parameters, ready to run. Runs that overlap are put in a queue. */
 export interface Executable {
   /**
@@ -66,6 +75,8 @@ export interface Executable {
    * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, `DISPOSED`, `WORKER_CRASHED`
    */
   run(input: Tensor, options: RunOptions): Promise<Tensor[]>;
+  /** Runs, and gives the time of each step instead of the outputs. */
+  profile(input: Tensor, options: RunOptions): Promise<StepTime[]>;
   /** A parameter's values as they are now. */
   readParameter(name: string): Promise<Float32Array>;
   /** Frees everything. Runs in progress reject with `DISPOSED`. May be called twice. */

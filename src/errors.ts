@@ -47,8 +47,11 @@ export class VGGNetError extends Error {
   }
 }
 
-/** Throws `ABORTED` if the signal has fired. */
+/** Throws `ABORTED` if the signal has fired, and `INVALID_ARGUMENT` if it is none. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal && typeof signal.addEventListener !== 'function') {
+    throw new VGGNetError('INVALID_ARGUMENT', `signal must be an AbortSignal, got ${typeof signal}`);
+  }
   if (signal?.aborted) {
     throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal', { cause: signal.reason });
   }

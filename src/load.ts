@@ -54,8 +54,10 @@ export function configOf(source: WeightSource, options: ModelOptions): VGGConfig
 /** A configuration with labels and preset: the caller's, else its own if they still fit, else the defaults. */
 export function withImageOptions(config: VGGConfig, { labels, preset }: ImageOptions): VGGConfig {
   const { numClasses, inChannels } = config;
-  if (labels && (!Array.isArray(labels) || labels.length !== numClasses)) {
-    const got = Array.isArray(labels) ? `a list of ${labels.length}` : typeof labels;
+  if (labels && !(Array.isArray(labels) && labels.length === numClasses && labels.every(isString))) {
+    const got = Array.isArray(labels)
+      ? `a list of ${labels.length} ${labels.every(isString) ? 'strings' : 'values'}`
+      : typeof labels;
     throw new VGGNetError('INVALID_ARGUMENT', `labels must be a list of ${numClasses} strings, got ${got}`);
   }
   if (preset) {
@@ -73,6 +75,10 @@ export function withImageOptions(config: VGGConfig, { labels, preset }: ImageOpt
     labels: labels ?? (config.labels?.length === numClasses ? config.labels : undefined),
     preset: preset ?? own ?? defaultPreset(inChannels),
   };
+}
+
+function isString(value: unknown): boolean {
+  return typeof value === 'string';
 }
 
 /**

@@ -25,9 +25,7 @@ export class Mt19937 {
 
   /** @throws VGGNetError `INVALID_ARGUMENT` if the seed is not an integer from 0 to 2^32 − 1 */
   constructor(seed: number) {
-    if (!Number.isInteger(seed) || seed < 0 || seed > MAX_SEED) {
-      throw new VGGNetError('INVALID_ARGUMENT', `seed must be an integer from 0 to 2^32 - 1, got ${String(seed)}`);
-    }
+    checkSeed(seed);
     const state = this.#state;
     state[0] = seed | 0;
     for (let i = 1; i < STATE_SIZE; i++) {
@@ -124,6 +122,12 @@ export class Mt19937 {
 function mix(current: number, next: number): number {
   const y = (current & 0x8000_0000) | (next & 0x7fff_ffff);
   return (y >>> 1) ^ (-(y & 1) & 0x9908_b0df);
+}
+
+/** Throws `INVALID_ARGUMENT` if the seed is not an integer from 0 to 2^32 − 1. */
+export function checkSeed(seed: number): void {
+  if (Number.isInteger(seed) && seed >= 0 && seed <= MAX_SEED) return;
+  throw new VGGNetError('INVALID_ARGUMENT', `seed must be an integer from 0 to 2^32 - 1, got ${String(seed)}`);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { VGGNetError } from './errors.js';
 import type { Layer } from './layers.js';
-import { formatShape } from './tensor.js';
+import { checkShape, formatShape } from './tensor.js';
 
 /** The shape that a layer makes of a shape. */
 export function outputShape(layer: Layer, input: readonly number[]): number[] {
@@ -26,8 +26,7 @@ export function outputShape(layer: Layer, input: readonly number[]): number[] {
  * @throws VGGNetError `INVALID_SHAPE` that says what was expected, what came, and in which layer
  */
 export function inferShapes(layers: readonly Layer[], input: readonly number[]): number[][] {
-  let shape = [...input];
-  checkBatch(shape);
+  let shape = [...checkSizes(input)];
   return layers.map((layer) => {
     checkInput(layer, shape, layers, input);
     shape = outputShape(layer, shape);
@@ -35,10 +34,17 @@ export function inferShapes(layers: readonly Layer[], input: readonly number[]):
   });
 }
 
-function checkBatch(shape: readonly number[]): void {
-  if (shape.length > 0 && shape[0] === 0) {
+/** The side of the smallest input that the pools allow. */
+export function leastSide(layers: readonly Layer[]): number {
+  return 2 ** layers.filter((layer) => layer.op === 'maxPool2d').length;
+}
+
+function checkSizes(shape: readonly number[]): readonly number[] {
+  checkShape(shape);
+  if (shape[0] === 0) {
     throw new VGGNetError('INVALID_SHAPE', `Expected a batch of at least 1, got ${formatShape(shape)}`);
   }
+  return shape;
 }
 
 function checkInput(layer: Layer, shape: readonly number[], layers: readonly Layer[], input: readonly number[]): void {
@@ -58,7 +64,7 @@ function checkInput(layer: Layer, shape: readonly number[], layers: readonly Lay
     case 'maxPool2d':
       if (shape.length !== 4) fail('(N, C, H, W)');
       if (h < 2 || w < 2) {
-        const least = 2 ** layers.filter((other) => other.op === 'maxPool2d').length;
+        const least = leastSide(layers);
         fail(`at least 2×2, so at least ${least}×${least} for this network's input of ${formatShape(input)}`);
       }
       return;

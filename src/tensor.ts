@@ -28,10 +28,7 @@ export class Tensor {
     if (!(data instanceof Float32Array)) {
       throw new VGGNetError('INVALID_DTYPE', `Tensor data must be a Float32Array, got ${describe(data)}`);
     }
-    if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-      const got = Array.isArray(shape) ? formatShape(shape) : describe(shape);
-      throw new VGGNetError('INVALID_SHAPE', `A shape is a list of integers of at least 0, got ${got}`);
-    }
+    checkShape(shape);
     const expected = numel(shape);
     if (data.length !== expected) {
       throw new VGGNetError(
@@ -69,6 +66,7 @@ export class Tensor {
    * @throws VGGNetError `INVALID_SHAPE` if the number of elements differs
    */
   reshape(shape: readonly number[]): Tensor {
+    if (!Array.isArray(shape)) checkShape(shape);
     const known = numel(shape.filter((size) => size !== -1));
     return new Tensor(
       this.data,
@@ -91,13 +89,18 @@ export function assertAttached(tensor: Tensor): void {
   }
 }
 
+/** Throws `INVALID_SHAPE` if this is no list of sizes. */
+export function checkShape(shape: readonly number[]): void {
+  if (Array.isArray(shape) && shape.every((size) => Number.isSafeInteger(size) && size >= 0)) return;
+  const got = Array.isArray(shape) ? formatShape(shape) : describe(shape);
+  throw new VGGNetError('INVALID_SHAPE', `A shape is a list of integers of at least 0, got ${got}`);
+}
+
 function allocate(shape: readonly number[]): Float32Array {
+  checkShape(shape);
   const length = numel(shape);
-  if (!Number.isSafeInteger(length) || length < 0 || length > MAX_ELEMENTS) {
-    throw new VGGNetError(
-      'INVALID_SHAPE',
-      `A shape is a list of integers of at least 0 with at most 2^30 elements, got ${formatShape(shape)}`,
-    );
+  if (length > MAX_ELEMENTS) {
+    throw new VGGNetError('INVALID_SHAPE', `A tensor has at most 2^30 elements, got ${formatShape(shape)}`);
   }
   return new Float32Array(length);
 }

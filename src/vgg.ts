@@ -1,4 +1,4 @@
-import type { Backend, DeviceInfo } from './backend.js';
+import type { Backend, DeviceInfo, Executable, RunOptions, StepTime } from './backend.js';
 import { type Architecture, type ModelName, type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
 import { createBackend, type DeviceOptions } from './device.js';
 import { lowbias32 } from './dropout.js';
@@ -17,12 +17,14 @@ import {
   withImageOptions,
 } from './load.js';
 import { layerNamed } from './names.js';
-import { inferShapes } from './shape.js';
+import { checkSeed } from './random.js';
+import { inferShapes, leastSide } from './shape.js';
 import { learned, type ModelSummary, summarize } from './summary.js';
 import { assertAttached, formatShape, Tensor } from './tensor.js';
+import { abortable } from './weights/abort.js';
 import type { WeightsInput } from './weights/bytes.js';
 import { CONFIG_KEY, encodeConfig } from './weights/metadata.js';
-import { type NamingScheme, rename, renamedShape } from './weights/naming.js';
+import { checkScheme, type NamingScheme, rename, renamedShape } from './weights/naming.js';
 import { openWeights } from './weights/safetensors.js';
 import type { WeightSource } from './weights/source.js';
 import { type SaveOptions, writeSafetensors } from './weights/write.js';
@@ -50,6 +52,15 @@ export interface Prediction {
   readonly probability: number;
 }
 
+/** The times of one forward. */
+export interface Profile {
+  readonly layers: readonly (StepTime & {
+    /** Multiply-accumulates. */
+    readonly macs: number;
+  })[];
+  readonly totalMs: number;
+}
+
 /** A VGG network with its weights, on a device. */
 export class VGGNet {
   /** Everything that defines the network but its weights. */
@@ -57,6 +68,9 @@ export class VGGNet {
   readonly #backend: Backend;
   readonly #layers: readonly Layer[];
   readonly #seed: number;
+  readonly #retired = new Set<Executable>();
+  /** Settles, and never rejects, when all loads asked for so far are done. */
+  #lastLoad: Promise<unknown> = Promise.resolve();
   #loaded: Loaded;
   #training = false;
   #trainRuns = 0;
@@ -84,7 +98,11 @@ export class VGGNet {
     throwIfAborted(options.signal);
     const config = resolveConfig(model, options);
     const source = options.weights === undefined ? undefined : await openWeights(options.weights, options);
-    return VGGNet.#build(config, source, options);
+    try {
+      return await VGGNet.#build(config, source, options);
+    } finally {
+      await source?.close();
+    }
   }
 
   /**
@@ -104,6 +122,7 @@ export class VGGNet {
 
   static async #build(base: VGGConfig, source: WeightSource | undefined, options: CreateOptions): Promise<VGGNet> {
     const config = withImageOptions(base, options);
+    checkSeed(options.seed ?? 0);
     const backend = createBackend(options);
     const layers = createLayers(config);
     const loaded = await compileModel(backend, config, layers, source, options);
@@ -168,18 +187,37 @@ export class VGGNet {
     names: readonly Name[],
     options: ForwardOptions = {},
   ): Promise<Record<Name, Tensor>> {
+    this.#checkLive();
     if (!Array.isArray(names) || names.length === 0) {
       throw new VGGNetError('INVALID_ARGUMENT', "features needs a list of layer names, such as ['relu3_3']");
     }
     const layers = names.map((name) => layerNamed(this.#layers, name).name);
     const outputs = await this.#run(input, layers, options);
-    return Object.fromEntries(names.map((name, i) => [name, outputs[i]])) as Record<Name, Tensor>;
+    // Names of one layer get a tensor each.
+    const own = layers.map((layer, i) => {
+      const { data, shape } = outputs[i] as Tensor;
+      return new Tensor(layers.indexOf(layer) === i ? data : data.slice(), shape);
+    });
+    return Object.fromEntries(names.map((name, i) => [name, own[i]])) as Record<Name, Tensor>;
+  }
+
+  /**
+   * Runs a forward, and gives what each step took: a layer with those fused into it, such as `conv1_1+relu1_1`.
+   * @throws VGGNetError as `forward`
+   */
+  async profile(input: Tensor, options: ForwardOptions = {}): Promise<Profile> {
+    const run = this.#prepare(input, ['fc8'], options);
+    const steps = await abortable(this.#loaded.executable.profile(input, run), options.signal);
+    const macs = new Map(this.summary(input.shape).layers.map((layer) => [layer.name, layer.macs]));
+    const layers = steps.map((step) => ({ ...step, macs: macs.get(step.name.split('+')[0] as string) ?? 0 }));
+    return { layers, totalMs: layers.reduce((total, layer) => total + layer.ms, 0) };
   }
 
   /**
    * The most likely classes of an image, best first; of a list of images, a list of them.
    * @param image file path, URL, bytes, Blob, Response, ImageData, raw pixels or a drawable; or a preprocessed Tensor
-   * (1, C, H, W)
+   * (1, C, H, W). It is copied before the call returns; those of a list are read one after another, so leave them as
+   * they are until then.
    * @throws VGGNetError `INVALID_IMAGE`, `IMAGE_TOO_LARGE`, `MISSING_PEER`, `IO`, and as `forward`
    */
   async classify(image: ImageInput | Tensor, options?: ClassifyOptions): Promise<Prediction[]>;
@@ -188,34 +226,39 @@ export class VGGNet {
     image: ImageInput | Tensor | readonly (ImageInput | Tensor)[],
     options: ClassifyOptions = {},
   ): Promise<Prediction[] | Prediction[][]> {
+    this.#checkLive();
     const { numClasses } = this.config;
     const { topK = Math.min(5, numClasses) } = options;
     if (!Number.isInteger(topK) || topK < 1 || topK > numClasses) {
       throw new VGGNetError('INVALID_ARGUMENT', `topK must be an integer from 1 to ${numClasses}, got ${String(topK)}`);
     }
-    this.#checkLive();
     const images = Array.isArray(image) ? (image as readonly (ImageInput | Tensor)[]) : [image as ImageInput | Tensor];
-    const labels = await this.labels();
     const results: Prediction[][] = [];
     for (const one of images) {
-      const input = one instanceof Tensor ? one : await this.preprocess(one, options);
-      if (input.shape[0] !== 1) {
-        throw new VGGNetError(
-          'INVALID_SHAPE',
-          `classify expects one image, (1, C, H, W), got ${formatShape(input.shape)}`,
-        );
-      }
-      const [probabilities] = await this.#run(input, ['prob'], options);
-      results.push(topClasses((probabilities as Tensor).data, topK, labels));
+      const { data } = await this.#probabilities(one, options);
+      results.push(topClasses(data, topK, await this.labels()));
     }
     return Array.isArray(image) ? results : (results[0] as Prediction[]);
   }
 
+  async #probabilities(image: ImageInput | Tensor, options: ForwardOptions): Promise<Tensor> {
+    const input = image instanceof Tensor ? image : await this.preprocess(image, options);
+    if (input.shape[0] !== 1) {
+      throw new VGGNetError(
+        'INVALID_SHAPE',
+        `classify expects one image, (1, C, H, W), got ${formatShape(input.shape)}`,
+      );
+    }
+    const [probabilities] = await this.#run(input, ['prob'], options);
+    return probabilities as Tensor;
+  }
+
   /**
    * An image as this network's input (1, C, H, W), by its preset.
-   * @throws VGGNetError `INVALID_IMAGE`, `IMAGE_TOO_LARGE`, `MISSING_PEER`, `IO`, `ABORTED`
+   * @throws VGGNetError `INVALID_IMAGE`, `IMAGE_TOO_LARGE`, `MISSING_PEER`, `IO`, `ABORTED`, `DISPOSED`
    */
   async preprocess(image: ImageInput, options: ForwardOptions = {}): Promise<Tensor> {
+    this.#checkLive();
     const { preset, inChannels } = this.config;
     if (!preset) {
       throw new VGGNetError(
@@ -235,10 +278,11 @@ export class VGGNet {
 
   /**
    * Layers, output shapes, parameters, multiply-accumulates and memory; prints as a table.
-   * @param inputShape default one image of the preset's size
+   * @param inputShape default one image of the preset's size, or of the least size that the pools allow
+   * @throws VGGNetError `INVALID_SHAPE`
    */
   summary(inputShape?: readonly number[]): ModelSummary {
-    const side = this.config.preset?.crop ?? 224;
+    const side = Math.max(this.config.preset?.crop ?? 224, leastSide(this.#layers));
     return summarize(this.config, this.#layers, inputShape ?? [1, this.config.inChannels, side, side]);
   }
 
@@ -268,11 +312,19 @@ export class VGGNet {
 
   /**
    * Replaces the weights, and returns to eval mode. On any error the model is unchanged. Until the new weights are
-   * complete the old ones stay, so memory for both is needed.
+   * complete the old ones stay, so memory for both is needed; a forward that began with the old ones ends with them.
+   * Loads that overlap are done one after another.
    * @throws VGGNetError `INVALID_WEIGHTS_FILE`, `WEIGHTS_MISMATCH`, `INVALID_DTYPE`, `OUT_OF_MEMORY`, `IO`, `ABORTED`
    */
-  async loadWeights(weights: WeightsInput, options: LoadOptions = {}): Promise<IncompatibleKeys> {
+  loadWeights(weights: WeightsInput, options: LoadOptions = {}): Promise<IncompatibleKeys> {
+    const loading = this.#lastLoad.then(() => this.#replace(weights, options));
+    this.#lastLoad = loading.catch(() => undefined);
+    return loading;
+  }
+
+  async #replace(weights: WeightsInput, options: LoadOptions): Promise<IncompatibleKeys> {
     this.#checkLive();
+    checkSeed(options.seed ?? 0);
     const source = await openWeights(weights, options);
     const seed = options.seed ?? this.#seed;
     const loaded = await compileModel(this.#backend, this.config, this.#layers, source, { ...options, seed });
@@ -280,16 +332,25 @@ export class VGGNet {
       loaded.executable.dispose();
       this.#checkLive();
     }
-    this.#loaded.executable.dispose();
+    const { executable } = this.#loaded;
     this.#loaded = loaded;
     this.eval();
+    await this.#retire(executable);
     return loaded.keys;
+  }
+
+  /** Lets old weights go once the forwards that began with them are done: a read waits for those before it. */
+  async #retire(executable: Executable): Promise<void> {
+    this.#retired.add(executable);
+    await executable.readParameter('classifier.6.bias').catch(() => undefined);
+    executable.dispose();
+    this.#retired.delete(executable);
   }
 
   /** Frees the weights and the worker. A call in progress rejects with `DISPOSED`. May be called twice. */
   dispose(): void {
     this.#disposed = true;
-    this.#loaded.executable.dispose();
+    for (const executable of [this.#loaded.executable, ...this.#retired]) executable.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -300,8 +361,16 @@ export class VGGNet {
     this.dispose();
   }
 
-  async #run(input: Tensor, outputs: readonly string[], { signal }: ForwardOptions): Promise<Tensor[]> {
+  async #run(input: Tensor, outputs: readonly string[], options: ForwardOptions): Promise<Tensor[]> {
+    const run = this.#prepare(input, outputs, options);
+    // A forward that waits for its turn is not told of the signal before then, but its caller is.
+    return abortable(this.#loaded.executable.run(input, run), options.signal);
+  }
+
+  /** Checks an input, and says how it is to be run. */
+  #prepare(input: Tensor, outputs: readonly string[], { signal }: ForwardOptions): RunOptions {
     this.#checkLive();
+    throwIfAborted(signal);
     if (!(input instanceof Tensor)) {
       throw new VGGNetError('INVALID_ARGUMENT', `Expected a Tensor, got ${input === null ? 'null' : typeof input}`);
     }
@@ -309,13 +378,14 @@ export class VGGNet {
     const last = Math.max(...outputs.map((name) => this.#layers.findIndex((layer) => layer.name === name)));
     inferShapes(this.#layers.slice(0, last + 1), input.shape);
     const mode = this.#training ? 'train' : 'eval';
-    // Every forward in train mode drops other values.
-    const seed = this.#training ? lowbias32(this.#seed + this.#trainRuns++) : 0;
-    return this.#loaded.executable.run(input, { outputs, mode, seed, signal });
+    // Every forward in train mode drops other values, and no two models of near seeds ever the same.
+    const seed = this.#training ? lowbias32(lowbias32(this.#seed) + this.#trainRuns++) : 0;
+    return { outputs, mode, seed, signal };
   }
 
   #stateEntries(naming: NamingScheme = 'torchvision'): StateEntry[] {
     this.#checkLive();
+    checkScheme(naming);
     const { executable } = this.#loaded;
     return this.#layers.flatMap(parametersOf).map(({ name, shape }) => ({
       name: rename(name, naming),

@@ -1,4 +1,4 @@
-import type { Backend, DeviceInfo, Executable, ParameterStream, Program, RunOptions } from '../backend.js';
+import type { Backend, DeviceInfo, Executable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { type Layer, parametersOf } from '../layers.js';
 import { inferShapes } from '../shape.js';
@@ -54,13 +54,23 @@ class ReferenceExecutable implements Executable {
     this.#parameters = parameters;
   }
 
-  async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+  run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+    return this.#start(input, options);
+  }
+
+  async #start(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Tensor[]> {
     this.#check(options.signal);
     const wanted = options.outputs.map((name) => this.#indexOf(name));
     assertAttached(input);
     inferShapes(this.#layers.slice(0, Math.max(...wanted) + 1), input.shape);
     const copy = new Tensor(input.data.slice(), input.shape);
-    return this.#enqueue(() => this.#runLayers(copy, wanted, options));
+    return this.#enqueue(() => this.#runLayers(copy, wanted, options, onStep));
+  }
+
+  async profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
+    const times: StepTime[] = [];
+    await this.#start(input, options, (time) => times.push(time));
+    return times;
   }
 
   async readParameter(name: string): Promise<Float32Array> {
@@ -81,7 +91,12 @@ class ReferenceExecutable implements Executable {
     this.#parameters.clear();
   }
 
-  async #runLayers(input: Tensor, wanted: readonly number[], options: RunOptions): Promise<Tensor[]> {
+  async #runLayers(
+    input: Tensor,
+    wanted: readonly number[],
+    options: RunOptions,
+    onStep: (time: StepTime) => void,
+  ): Promise<Tensor[]> {
     const outputs = new Map<number, Tensor>();
     const last = Math.max(...wanted);
     let x = input;
@@ -89,7 +104,9 @@ class ReferenceExecutable implements Executable {
       // A turn of the event loop, in which a signal may fire or dispose() be called.
       await new Promise((resolve) => setTimeout(resolve, 0));
       this.#check(options.signal);
+      const start = performance.now();
       x = this.#runLayer(layer, index, x, options);
+      onStep({ name: layer.name, algorithm: '', ms: performance.now() - start });
       if (wanted.includes(index)) outputs.set(index, x);
     }
     // A layer may be asked for twice, and flatten shares its input's data: each tensor returned is its own.

@@ -1,4 +1,4 @@
-import type { Executable, ParameterChunk, ParameterStream, Program, RunOptions } from '../backend.js';
+import type { Executable, ParameterChunk, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { spawnWorker, type WorkerHandle } from './assets.js';
@@ -50,18 +50,24 @@ export class WorkerExecutable implements Executable {
     }
   }
 
-  async run(input: Tensor, { outputs, mode, seed, signal }: RunOptions): Promise<Tensor[]> {
+  async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+    const results = (await this.#run('run', input, options)) as { data: Float32Array; shape: readonly number[] }[];
+    return results.map(({ data, shape }) => new Tensor(data, shape));
+  }
+
+  async profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
+    return (await this.#run('profile', input, options)) as StepTime[];
+  }
+
+  async #run(type: 'run' | 'profile', input: Tensor, { outputs, mode, seed, signal }: RunOptions): Promise<Result> {
     throwIfAborted(signal);
     const data = input.data.slice();
     const id = this.#nextId;
     const abort = (): void => this.#worker.post({ id, abort: true }, []);
-    const answer = this.#ask({ type: 'run', data, shape: input.shape, options: { outputs, mode, seed } }, [
-      data.buffer,
-    ]);
+    const answer = this.#ask({ type, data, shape: input.shape, options: { outputs, mode, seed } }, [data.buffer]);
     signal?.addEventListener('abort', abort, { once: true });
     try {
-      const results = (await answer) as { data: Float32Array; shape: readonly number[] }[];
-      return results.map((result) => new Tensor(result.data, result.shape));
+      return await answer;
     } catch (error) {
       // The reason is the caller's own object, which no message carries.
       throwIfAborted(error instanceof VGGNetError && error.code === 'ABORTED' ? signal : undefined);

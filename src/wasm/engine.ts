@@ -1,4 +1,4 @@
-import type { ParameterChunk, Program, RunOptions } from '../backend.js';
+import type { ParameterChunk, Program, RunOptions, StepTime } from '../backend.js';
 import { dropoutScale, dropoutThreshold } from '../dropout.js';
 import { VGGNetError } from '../errors.js';
 import type { Step } from '../fuse.js';
@@ -26,6 +26,7 @@ export interface RunControl {
   /** Resolves when other work of this thread has had its turn. */
   readonly pause: () => Promise<void>;
   readonly aborted: () => boolean;
+  readonly onStep: (time: StepTime) => void;
 }
 
 /**
@@ -151,7 +152,9 @@ export class Engine {
 
   async #step(call: Call, plan: Plan, options: RunOptions, control: RunControl): Promise<void> {
     if (control.aborted()) throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal');
+    const start = performance.now();
     this.#compute(call, plan, options);
+    control.onStep({ ...describe(call), ms: performance.now() - start });
     await control.pause();
   }
 
@@ -331,6 +334,15 @@ export class Engine {
     this.#heap.i32.set(words, this.#args / 4);
     return this.#args;
   }
+}
+
+/** What a call does, for a profile. */
+function describe({ step, winograd, names, output }: Call): Omit<StepTime, 'ms'> {
+  if (!step) return { name: `to ${output.layout}`, algorithm: '' };
+  const { layer } = step;
+  const fused = names.filter((name) => name !== layer.name);
+  const algorithm = layer.op !== 'conv2d' ? '' : winograd ? 'winograd' : 'direct';
+  return { name: [layer.name, ...fused].join('+'), algorithm };
 }
 
 /** A call for the first `images` images of its chunk. */

@@ -1,4 +1,4 @@
-import type { Executable, ParameterStream, Program, RunOptions } from '../backend.js';
+import type { Executable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { Engine, type EngineOptions } from './engine.js';
@@ -31,6 +31,16 @@ export class InlineExecutable implements Executable {
   }
 
   run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+    return this.#run(input, options);
+  }
+
+  async profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
+    const times: StepTime[] = [];
+    await this.#run(input, options, (time) => times.push(time));
+    return times;
+  }
+
+  #run(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Tensor[]> {
     const copy = new Tensor(input.data.slice(), input.shape);
     const aborted = (): boolean => {
       this.#live();
@@ -38,7 +48,7 @@ export class InlineExecutable implements Executable {
     };
     return this.#enqueue((engine) => {
       throwIfAborted(options.signal);
-      return engine.run(copy, options, { pause, aborted });
+      return engine.run(copy, options, { pause, aborted, onStep });
     });
   }
 

@@ -1,4 +1,4 @@
-import type { ParameterChunk, Program, RunOptions } from '../backend.js';
+import type { ParameterChunk, Program, RunOptions, StepTime } from '../backend.js';
 import type { VGGNetErrorCode } from '../errors.js';
 import type { EngineOptions } from './engine.js';
 
@@ -11,13 +11,19 @@ export type Request =
   | { type: 'create'; module: WebAssembly.Module; program: Program; options: EngineOptions }
   | { type: 'write'; chunk: ParameterChunk }
   | { type: 'finish' }
-  | { type: 'run'; data: Float32Array; shape: readonly number[]; options: Omit<RunOptions, 'signal'> }
+  | {
+      /** 'profile' gives the steps' times instead of the outputs. */
+      type: 'run' | 'profile';
+      data: Float32Array;
+      shape: readonly number[];
+      options: Omit<RunOptions, 'signal'>;
+    }
   | { type: 'read'; name: string };
 
 export type ToWorker = { id: number; request: Request } | { id: number; abort: true };
 
-/** Outputs of a run, the values of a parameter, or what was written, back again; undefined for the others. */
-export type Result = { data: Float32Array; shape: readonly number[] }[] | Float32Array | undefined;
+/** Outputs of a run, times of a profile, the values of a parameter, or what was written, back again; undefined for the others. */
+export type Result = { data: Float32Array; shape: readonly number[] }[] | StepTime[] | Float32Array | undefined;
 
 export type FromWorker =
   | { id: number; result: Result }

@@ -30,18 +30,27 @@ async function handle(id: number, request: Request): Promise<Result> {
       return;
     case 'read':
       return await started(executable).readParameter(request.name);
-    case 'run': {
+    case 'run':
+    case 'profile': {
       const controller = new AbortController();
       runs.set(id, controller);
       try {
         const input = new Tensor(request.data, request.shape);
-        const outputs = await started(executable).run(input, { ...request.options, signal: controller.signal });
+        const options = { ...request.options, signal: controller.signal };
+        if (request.type === 'profile') return await started(executable).profile(input, options);
+        const outputs = await started(executable).run(input, options);
         return outputs.map(({ data, shape }) => ({ data, shape }));
       } finally {
         runs.delete(id);
       }
     }
   }
+}
+
+/** The buffers of a result, which go with it and are not copied. */
+function buffersOf(result: Result): ArrayBuffer[] {
+  const parts = Array.isArray(result) ? result.map((part) => ('data' in part ? part.data : undefined)) : [result];
+  return [...new Set(parts.flatMap((part) => (part ? [part.buffer as ArrayBuffer] : [])))];
 }
 
 function listen(port: Port): (message: ToWorker) => Promise<void> {
@@ -54,8 +63,7 @@ function listen(port: Port): (message: ToWorker) => Promise<void> {
     }
     try {
       const result = await handle(id, message.request);
-      const parts = Array.isArray(result) ? result.map(({ data }) => data) : result ? [result] : [];
-      reply({ id, result }, [...new Set(parts.map(({ buffer }) => buffer as ArrayBuffer))]);
+      reply({ id, result }, buffersOf(result));
     } catch (error) {
       const { message, stack } = error instanceof Error ? error : new Error(String(error));
       reply({ id, error: { code: error instanceof VGGNetError ? error.code : undefined, message, stack } });

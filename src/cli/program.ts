@@ -1,0 +1,182 @@
+import { readFileSync } from 'node:fs';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { type BenchFlags, bench } from './bench.js';
+import { type ClassifyFlags, classify } from './classify.js';
+import { UsageError } from './failure.js';
+import { type ForwardFlags, forward } from './forward.js';
+import { packageFile } from './package.js';
+import { type SummaryFlags, summary } from './summary.js';
+
+/**
+ * Runs the command line.
+ * @param args without the program's name
+ * @returns the exit code
+ * @throws UsageError for wrong use; VGGNetError
+ */
+export async function run(args: readonly string[], signal: AbortSignal): Promise<number> {
+  let exitCode = 0;
+  const program = createProgram(signal, (code) => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // Help or the version was asked for.
+    if (error.exitCode === 0) return 0;
+    // Called without a command: the help is on stderr.
+    if (error.code === 'commander.help') return 2;
+    const message = error.message.replace(/^error: /, '').replace(/\n/g, ' ');
+    throw new UsageError(`${message.charAt(0).toUpperCase()}${message.slice(1)}`);
+  }
+}
+
+function createProgram(signal: AbortSignal, finish: (exitCode: number) => void): Command {
+  const program = new Command('vggnet')
+    .description('VGG networks on the command line: from an image to its top-5.')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    // Before any command is added, for they inherit it. Errors are thrown, and reported in one place.
+    .exitOverride()
+    .configureOutput({ outputError: () => {} })
+    .addHelpText('after', examples('vggnet classify letter.png', 'vggnet summary vgg16', 'vggnet bench glyphs'))
+    .addHelpText(
+      'after',
+      '\nEvery command has its own help: vggnet classify --help.\nExit codes: 0, 1 for a failed run, 2 for wrong use.',
+    );
+
+  program
+    .command('classify')
+    .description('name what is in images: the most likely classes of each, with percent and times')
+    .argument('<IMAGE...>', 'files or URLs: JPEG, PNG, WebP or GIF')
+    .option('--model <NAME|FILE>', `${NAMES}; or a safetensors file that describes itself (default: glyphs)`)
+    .option('--weights <FILE|URL>', 'safetensors file of the weights of --model, or alone one that describes itself')
+    .option('--top <N>', 'how many classes to print (default: 5)', integer(1, MAX_COUNT))
+    .addOption(deviceOption())
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      examples(
+        'vggnet classify letter.png digit.png',
+        'vggnet classify photo.jpg --model vgg16 --weights vgg16.safetensors --top 3',
+        'vggnet classify photo.jpg --weights my-own.safetensors --json',
+      ),
+    )
+    .addHelpText('after', '\nThe embedded model glyphs reads one printed character, 0-9 or A-Z.')
+    .action(async (images: string[], flags: ClassifyFlags) => finish(await classify(images, flags, signal)));
+
+  program
+    .command('summary')
+    .description("print a network's layers, output shapes, parameters, multiply-accumulates and memory")
+    .addArgument(
+      new Argument('[MODEL]', `${NAMES}; a list such as 64,M,128,M; or a safetensors file`).default('vgg16', 'vgg16'),
+    )
+    .option('--input <NxCxHxW>', "shape of the input (default: one image of the model's size)", shape)
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      examples(
+        'vggnet summary vgg19_bn',
+        'vggnet summary 64,M,128,M --input 8x3x64x64',
+        'vggnet summary glyphs --json',
+      ),
+    )
+    .action(async (model: string, flags: SummaryFlags) => finish(await summary(model, flags, signal)));
+
+  program
+    .command('forward')
+    .description('run a tensor from a file through a network, to compare with other systems')
+    .requiredOption('--input <FILE>', 'safetensors file with one F32 tensor (N, C, H, W)')
+    .requiredOption('--output <FILE>', 'safetensors file to write, one tensor per layer')
+    .option('--tensor <NAME>', 'which tensor of the input file, if it has several')
+    .addOption(
+      new Option('--layers <NAMES>', 'outputs to write, such as relu3_3,fc7 or features.16')
+        .argParser(names)
+        .default(['logits'], 'logits'),
+    )
+    .option('--model <NAME|LIST|FILE>', `${NAMES}; a list such as 64,M,128,M; or a file (default: glyphs)`)
+    .option('--weights <FILE|URL>', 'safetensors file of the weights of --model (default: random weights)')
+    .option('--seed <N>', 'seed of the random weights (default: 0)', integer(0, 2 ** 32 - 1))
+    .addOption(new Option('--init <SCHEME>', 'how random weights are drawn (default: pytorch)').choices(INIT_SCHEMES))
+    .addOption(deviceOption())
+    .addHelpText(
+      'after',
+      examples(
+        'vggnet forward --model vgg16 --input x.safetensors --output y.safetensors',
+        'vggnet forward --input x.safetensors --output y.safetensors --layers relu2_1,fc7',
+      ),
+    )
+    .addHelpText(
+      'after',
+      [
+        '',
+        'Random weights are those that PyTorch makes after torch.manual_seed(SEED): by the',
+        "constructors of nn.Conv2d and nn.Linear in the lesson's order, or with",
+        '--init torchvision by torchvision.models.vgg16(weights=None) and its like.',
+        'A list has batch norm, as in the lesson. Everything runs in eval mode.',
+      ].join('\n'),
+    )
+    .action(async (flags: ForwardFlags) => finish(await forward(flags, signal)));
+
+  program
+    .command('bench')
+    .description('time the forward of networks: a first table of latencies')
+    .addArgument(
+      new Argument('[MODEL...]', `${NAMES}; a list; or a safetensors file`).default(
+        ['glyphs', 'vgg16'],
+        'glyphs vgg16',
+      ),
+    )
+    .addOption(deviceOption())
+    .option('--batch <N>', 'images in one forward', integer(1, MAX_COUNT), 1)
+    .option('--size <PIXELS>', "side of the input (default: the model's own, 224 for vgg16)", integer(1, MAX_COUNT))
+    .option('--samples <N>', 'forwards that are timed', integer(1, MAX_COUNT), 10)
+    .option('--warmup <N>', 'forwards before these', integer(0, MAX_COUNT), 2)
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      examples('vggnet bench', 'vggnet bench vgg11 vgg11_bn --samples 5', 'vggnet bench vgg16 --json'),
+    )
+    .addHelpText('after', '\nNetworks named without a file get random weights, which take as long as any others.')
+    .action(async (models: string[], flags: BenchFlags) => finish(await bench(models, flags, signal)));
+
+  return program;
+}
+
+const NAMES = 'vgg11 to vgg19, vgg11_bn to vgg19_bn, or glyphs';
+const DEVICES = ['auto', 'wasm', 'webgpu', 'reference'];
+const INIT_SCHEMES = ['pytorch', 'torchvision'];
+const MAX_COUNT = 1_000_000;
+
+function version(): string {
+  return JSON.parse(readFileSync(packageFile('package.json'), 'utf8')).version;
+}
+
+function deviceOption(): Option {
+  return new Option('--device <NAME>', 'what to run on').choices(DEVICES).default('auto', 'auto');
+}
+
+function examples(...lines: string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
+
+function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected an integer from ${min} to ${max}.`);
+  };
+}
+
+function shape(text: string): number[] {
+  if (/^\d+(?:x\d+){3}$/i.test(text)) return text.split(/x/i).map(Number);
+  throw new InvalidArgumentError('Expected a shape such as 1x3x224x224.');
+}
+
+function names(text: string): string[] {
+  const list = [...new Set(text.split(',').map((name) => name.trim()))];
+  if (!list.includes('')) return list;
+  throw new InvalidArgumentError('Expected layer names such as relu3_3,fc7.');
+}
