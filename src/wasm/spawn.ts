@@ -29,7 +29,8 @@ function nodeWorkers(): typeof import('node:worker_threads') | undefined {
 export function spawnNodeWorker(script: URL, { onMessage, onEnd }: SpawnOptions): WorkerHandle {
   const threads = nodeWorkers();
   if (!threads) throw new VGGNetError('BACKEND_UNAVAILABLE', 'This runtime has no workers; pass inline: true');
-  const worker = new threads.Worker(script, { name: 'vggnet' });
+  // The program's own flags are not for it: '--input-type=module' would end it, '--import' load it twice.
+  const worker = new threads.Worker(script, { name: 'vggnet', execArgv: [] });
   worker.on('message', onMessage);
   worker.on('error', (error) => onEnd(error instanceof Error ? error.message : String(error)));
   worker.on('exit', (code) => onEnd(`exit code ${code}`));
