@@ -7,11 +7,12 @@
  * channels, zeros past C. A row of the GEMM is a pixel: three runs (kh) of 3 · CS consecutive values.
  * Weights are packed as B: (⌈OC/8⌉, 3, 3, CS, 8).
  */
-import { MC, gemmBlock } from './gemm';
-import { NR, ROW, setEpilogue } from './tile';
+import { MC, SCRATCH, gemmBlock, panelsOf } from './gemm';
+import { cut } from './team';
+import { MR, NR, ROW, setEpilogue } from './tile';
 
 @unmanaged
-class Conv2dArgs {
+export class Conv2dArgs {
   input: usize;
   output: usize;
   weights: usize;
@@ -24,26 +25,35 @@ class Conv2dArgs {
   inStride: i32;
   outChannels: i32;
   outStride: i32;
-  /** SCRATCH bytes. */
+  /** SCRATCH bytes for each thread. */
   scratch: usize;
-  /** Pixels to do, of N · H · W in row-major order. */
-  first: i32;
-  last: i32;
+  /** N · H · W */
+  pixels: i32;
 }
 
-export function conv2d(args: Conv2dArgs): void {
+/** Fewest pixels that are worth a thread: threads beyond that share the output channels. */
+const SHARE: i32 = 24;
+
+export function conv2d(args: Conv2dArgs, thread: i32, threads: i32): void {
+  const parts = min(threads, (args.pixels + SHARE - 1) / SHARE), groups = threads / parts;
+  if (thread >= parts * groups) return;
+  const group = thread / parts;
+  const panels = panelsOf(args.outChannels);
+  const firstPanel = cut(panels, 1, group, groups), lastPanel = cut(panels, 1, group + 1, groups);
+  const first = cut(args.pixels, MR, thread % parts, parts), last = cut(args.pixels, MR, (thread % parts) + 1, parts);
+
   const height = args.height, width = args.width;
   const inPixel = <usize>args.inStride << 2, outPixel = <usize>args.outStride << 2;
   const rowPixels = <usize>(width + 2);
   const imagePixels = <usize>(height + 2) * rowPixels;
-  const rows = args.scratch;
+  const rows = args.scratch + <usize>(thread * SCRATCH);
   setEpilogue(args.scale, args.shift, args.relu != 0, args.outChannels);
 
-  let x = args.first % width;
-  let y = (args.first / width) % height;
-  let n = args.first / width / height;
-  for (let pixel = args.first; pixel < args.last; pixel += MC) {
-    const count = min(MC, args.last - pixel);
+  let x = first % width;
+  let y = (first / width) % height;
+  let n = first / width / height;
+  for (let pixel = first; pixel < last; pixel += MC) {
+    const count = min(MC, last - pixel);
     for (let i = 0; i < count; i++) {
       // The top left corner of the 3×3 window, which is also the output pixel less (1, 1).
       const corner = <usize>n * imagePixels + <usize>y * rowPixels + <usize>x;
@@ -58,7 +68,7 @@ export function conv2d(args: Conv2dArgs): void {
         }
       }
     }
-    gemmBlock(rows, count, args.weights, args.outChannels, 3, 3 * args.inStride, rowPixels * inPixel);
+    gemmBlock(rows, count, args.weights, firstPanel, lastPanel, 3, 3 * args.inStride, rowPixels * inPixel);
   }
 }
 

@@ -20,15 +20,16 @@ export const MC: i32 = 120;
 export const SCRATCH: i32 = MC * <i32>ROW + MC * KC * 4;
 
 /**
- * One block: `count` ≤ MC rows of the table at `rows`, times all panels of B. Each row of A is `runs` runs of
- * `length` consecutive values, `stride` bytes apart, so K = runs · length. Entries up to the next multiple of MR
- * are filled with the last row, which is then computed more than once, to the same result.
+ * One block: `count` ≤ MC rows of the table at `rows`, times panels `first` to `last` − 1 of B. Each row of A is
+ * `runs` runs of `length` consecutive values, `stride` bytes apart, so K = runs · length. Entries up to the next
+ * multiple of MR are filled with the last row, which is then computed more than once, to the same result.
  */
-export function gemmBlock(rows: usize, count: i32, b: usize, n: i32, runs: i32, length: i32, stride: usize): void {
+export function gemmBlock(
+  rows: usize, count: i32, b: usize, first: i32, last: i32, runs: i32, length: i32, stride: usize,
+): void {
   for (; count % MR != 0; count++) memory.copy(rows + <usize>count * ROW, rows + <usize>(count - 1) * ROW, ROW);
   const packed = rows + <usize>MC * ROW;
   const k = runs * length;
-  const panels = (n + NR - 1) / NR;
   // A short K is one slice over all runs; a long one is cut evenly within each run.
   const whole = k <= KC;
   const parts = whole ? 1 : (length + KC - 1) / KC;
@@ -51,13 +52,20 @@ export function gemmBlock(rows: usize, count: i32, b: usize, n: i32, runs: i32, 
     }
     const mode = sliceMode(slice, slices);
     const slab = b + (<usize>(run * length + from) << 5);
-    for (let panel = 0; panel < panels; panel++) {
+    for (let panel = first; panel < last; panel++) {
       const columns = slab + (<usize>panel * <usize>k << 5);
       for (let row = 0; row < count; row += MR) {
         tile(rows + <usize>row * ROW, packed + (<usize>(row * steps) << 2), columns, steps, panel, mode);
       }
     }
   }
+}
+
+/** Panels of `n` columns. */
+// @ts-ignore: decorator
+@inline
+export function panelsOf(n: i32): i32 {
+  return (n + NR - 1) / NR;
 }
 
 /** Packs `count` values from `offset` bytes on of MR rows as (count, MR). */
@@ -115,7 +123,7 @@ export function gemm(m: i32, n: i32, k: i32, a: usize, lda: i32, b: usize, c: us
       store<usize>(entry, a + ((row * <usize>lda) << 2));
       store<usize>(entry, c + ((row * <usize>ldc) << 2), 4);
     }
-    gemmBlock(scratch, count, b, n, 1, k, 0);
+    gemmBlock(scratch, count, b, 0, panelsOf(n), 1, k, 0);
   }
 }
 

@@ -4,10 +4,12 @@
  * The weights stay as the file has them, row-major (OUT, IN): at batch 1 this is a matrix–vector product that
  * runs at memory speed, so nothing is gained by packing and a load is a plain copy.
  */
+import { SCRATCH } from './gemm';
 import { V, madd, sum4 } from './simd';
+import { cut } from './team';
 
 @unmanaged
-class LinearArgs {
+export class LinearArgs {
   input: usize;
   output: usize;
   weights: usize;
@@ -16,23 +18,22 @@ class LinearArgs {
   batch: i32;
   inFeatures: i32;
   outFeatures: i32;
-  /** Scratch: batch · 4 vectors. */
-  sums: usize;
-  /** Outputs to do. */
-  first: i32;
-  last: i32;
+  /** SCRATCH bytes for each thread, of which a thread uses batch · 4 vectors. */
+  scratch: usize;
 }
 
 /** Weights of four rows by this many columns (32 KiB) are used for the whole batch while they are in L1. */
 const KC: i32 = 2048;
 
-export function linear(args: LinearArgs): void {
-  const wide = args.first + ((args.last - args.first) & ~3);
-  for (let o = args.first; o < wide; o += 4) {
+export function linear(args: LinearArgs, thread: i32, threads: i32): void {
+  const first = cut(args.outFeatures, 4, thread, threads), last = cut(args.outFeatures, 4, thread + 1, threads);
+  const sums = args.scratch + <usize>(thread * SCRATCH);
+  const wide = first + ((last - first) & ~3);
+  for (let o = first; o < wide; o += 4) {
     if (args.batch == 1) matvec4(args, o);
-    else matmul4(args, o);
+    else matmul4(args, sums, o);
   }
-  for (let o = wide; o < args.last; o++) {
+  for (let o = wide; o < last; o++) {
     for (let n = 0; n < args.batch; n++) row1(args, n, o);
   }
 }
@@ -94,8 +95,8 @@ function matvec4(args: LinearArgs, o: i32): void {
 }
 
 /** Four outputs of the whole batch: the weights come from memory once. */
-function matmul4(args: LinearArgs, o: i32): void {
-  const k = args.inFeatures, batch = args.batch, sums = args.sums;
+function matmul4(args: LinearArgs, sums: usize, o: i32): void {
+  const k = args.inFeatures, batch = args.batch;
   const rowBytes = <usize>k << 2;
   const w = args.weights + <usize>o * rowBytes;
   const whole = k & ~3;
@@ -103,8 +104,8 @@ function matmul4(args: LinearArgs, o: i32): void {
   for (let from = 0; from < whole; from += KC) {
     const to = min(from + KC, whole);
     let n = 0;
-    for (; n + 2 < batch; n += 3) dots4x3(args, w, n, from, to);
-    for (; n < batch; n++) dots4x1(args, w, n, from, to);
+    for (; n + 2 < batch; n += 3) dots4x3(args, sums, w, n, from, to);
+    for (; n < batch; n++) dots4x1(args, sums, w, n, from, to);
   }
   for (let n = 0; n < batch; n++) {
     const x = args.input + <usize>n * rowBytes;
@@ -116,11 +117,11 @@ function matmul4(args: LinearArgs, o: i32): void {
 }
 
 /** Adds columns [from, to) of four rows of weights times three inputs to their sums. */
-function dots4x3(args: LinearArgs, w: usize, n: i32, from: i32, to: i32): void {
+function dots4x3(args: LinearArgs, sums: usize, w: usize, n: i32, from: i32, to: i32): void {
   const rowBytes = <usize>args.inFeatures << 2;
   const x0 = args.input + <usize>n * rowBytes, x1 = x0 + rowBytes, x2 = x1 + rowBytes;
   const w0 = w, w1 = w0 + rowBytes, w2 = w1 + rowBytes, w3 = w2 + rowBytes;
-  const s = args.sums + <usize>n * 4 * V;
+  const s = sums + <usize>n * 4 * V;
   let s00 = v128.load(s, 0 * V), s01 = v128.load(s, 1 * V), s02 = v128.load(s, 2 * V), s03 = v128.load(s, 3 * V);
   let s10 = v128.load(s, 4 * V), s11 = v128.load(s, 5 * V), s12 = v128.load(s, 6 * V), s13 = v128.load(s, 7 * V);
   let s20 = v128.load(s, 8 * V), s21 = v128.load(s, 9 * V), s22 = v128.load(s, 10 * V), s23 = v128.load(s, 11 * V);
@@ -138,11 +139,11 @@ function dots4x3(args: LinearArgs, w: usize, n: i32, from: i32, to: i32): void {
 }
 
 /** The same for one input. */
-function dots4x1(args: LinearArgs, w: usize, n: i32, from: i32, to: i32): void {
+function dots4x1(args: LinearArgs, sums: usize, w: usize, n: i32, from: i32, to: i32): void {
   const rowBytes = <usize>args.inFeatures << 2;
   const x = args.input + <usize>n * rowBytes;
   const w0 = w, w1 = w0 + rowBytes, w2 = w1 + rowBytes, w3 = w2 + rowBytes;
-  const s = args.sums + <usize>n * 4 * V;
+  const s = sums + <usize>n * 4 * V;
   let s0 = v128.load(s, 0 * V), s1 = v128.load(s, 1 * V), s2 = v128.load(s, 2 * V), s3 = v128.load(s, 3 * V);
   const end = <usize>to << 2;
   for (let i = <usize>from << 2; i < end; i += V) {

@@ -2,16 +2,30 @@
  * Pooling over padded NHWC (N, H + 2, W + 2, CS): see conv2d.ts.
  */
 import { V } from './simd';
+import { cut } from './team';
+
+@unmanaged
+export class MaxPool2dArgs {
+  input: usize;
+  output: usize;
+  images: i32;
+  height: i32;
+  width: i32;
+  stride: i32;
+}
 
 /**
  * 2×2 max-pool, stride 2, rounding down: (N, H, W) → (N, ⌊H/2⌋, ⌊W/2⌋), both padded NHWC.
- * `f32x4.max` gives NaN where either side is NaN, as PyTorch does. Rows [first, last) of N · ⌊H/2⌋.
+ * `f32x4.max` gives NaN where either side is NaN, as PyTorch does.
  */
-export function maxPool2d(input: usize, output: usize, h: i32, w: i32, stride: i32, first: i32, last: i32): void {
-  const pixel = <usize>stride << 2;
-  const inRow = <usize>(w + 2) * pixel;
-  const outHeight = h / 2, outWidth = w / 2;
+export function maxPool2d(args: MaxPool2dArgs, thread: i32, threads: i32): void {
+  const input = args.input, output = args.output, h = args.height;
+  const pixel = <usize>args.stride << 2;
+  const inRow = <usize>(args.width + 2) * pixel;
+  const outHeight = h / 2, outWidth = args.width / 2;
   const outRow = <usize>(outWidth + 2) * pixel;
+  const rows = args.images * outHeight;
+  const first = cut(rows, 1, thread, threads), last = cut(rows, 1, thread + 1, threads);
   for (let row = first; row < last; row++) {
     const n = row / outHeight, y = row % outHeight;
     let top = input + <usize>(n * (h + 2) + 2 * y + 1) * inRow + pixel;

@@ -14,8 +14,9 @@
  *
  * Activations are padded NHWC, as in conv2d.ts.
  */
-import { MC, gemmBlock } from './gemm';
+import { SCRATCH, gemmBlock, panelsOf } from './gemm';
 import { V, madd, relu4 } from './simd';
+import { barrier, cut } from './team';
 import { NR, ROW, setEpilogue } from './tile';
 
 /** The points ±A and ±B. */
@@ -34,7 +35,7 @@ const IN: i32 = 6;
 const PLACES: i32 = IN * IN;
 
 @unmanaged
-class WinogradArgs {
+export class WinogradArgs {
   input: usize;
   output: usize;
   /** As `packWinograd` makes them. */
@@ -52,18 +53,19 @@ class WinogradArgs {
   inStride: i32;
   outChannels: i32;
   outStride: i32;
-  /** gemm's SCRATCH bytes. */
+  /** SCRATCH bytes for each thread. */
   scratch: usize;
   /** `winogradWorkspace` bytes. */
   workspace: usize;
   /** Tiles of a block, at most MC. */
   block: i32;
-  /** Tiles to do, of N · ⌈H/4⌉ · ⌈W/4⌉ in row-major order. */
-  first: i32;
-  last: i32;
+  /** N · ⌈H/4⌉ · ⌈W/4⌉ */
+  tiles: i32;
+  /** The threads share each block. */
+  together: i32;
 }
 
-/** The workspace, in order: inputs of all places, sums of all places, one 6×6 tile, one 4×4 tile, vectors. */
+/** Bytes from one place to the next of a block of values with `stride` channels. */
 // @ts-ignore: decorator
 @inline
 function placeBytes(block: i32, stride: i32): usize {
@@ -71,42 +73,79 @@ function placeBytes(block: i32, stride: i32): usize {
   return ((<usize>(block * stride) * 4 + 4095) & ~4095) + 64;
 }
 
-export function winogradWorkspace(block: i32, inStride: i32, outStride: i32): usize {
-  return (
-    <usize>PLACES * (placeBytes(block, inStride) + placeBytes(block, outStride)) +
-    (<usize>(PLACES * inStride + OUT * OUT * outStride) << 2) +
-    <usize>PLACES * V
-  );
+/** Bytes that a thread needs for itself: one 6×6 tile, one 4×4 tile, vectors. */
+// @ts-ignore: decorator
+@inline
+function ownBytes(inStride: i32, outStride: i32): usize {
+  return (<usize>(PLACES * inStride + OUT * OUT * outStride) << 2) + <usize>PLACES * V;
 }
 
-export function winograd(args: WinogradArgs): void {
-  const block = args.block, inStride = args.inStride, outStride = args.outStride;
-  const inPlace = placeBytes(block, inStride), outPlace = placeBytes(block, outStride);
-  const inputs = args.workspace;
-  const sums = inputs + <usize>PLACES * inPlace;
-  const edge = sums + <usize>PLACES * outPlace;
-  const tile = edge + (<usize>(PLACES * inStride) << 2);
-  const vectors = tile + (<usize>(OUT * OUT * outStride) << 2);
-  const weightPlace = <usize>(((args.outChannels + NR - 1) / NR) * NR * inStride) << 2;
+/** Bytes of `inputs` and `sums` of one block. */
+// @ts-ignore: decorator
+@inline
+function blockBytes(block: i32, inStride: i32, outStride: i32): usize {
+  return <usize>PLACES * (placeBytes(block, inStride) + placeBytes(block, outStride));
+}
 
-  for (let first = args.first; first < args.last; first += block) {
-    const count = min(block, args.last - first);
-    for (let t = 0; t < count; t++) {
+/** Bytes of workspace; `blocks` is the number of threads if each has blocks of its own, and 1 otherwise. */
+export function winogradWorkspace(block: i32, inStride: i32, outStride: i32, blocks: i32, threads: i32): usize {
+  return <usize>blocks * blockBytes(block, inStride, outStride) + <usize>threads * ownBytes(inStride, outStride);
+}
+
+/**
+ * With `together` the threads go through each block as one team: where there are few tiles, and where the weights do
+ * not fit into a cache, so that they are read once. Otherwise each thread has tiles of its own.
+ */
+export function winograd(args: WinogradArgs, thread: i32, threads: i32): void {
+  const together = args.together != 0;
+  const block = args.block, inStride = args.inStride, outStride = args.outStride;
+  const own = args.workspace + <usize>thread * ownBytes(inStride, outStride);
+  const edge = own, tile = edge + (<usize>(PLACES * inStride) << 2);
+  const vectors = tile + (<usize>(OUT * OUT * outStride) << 2);
+  const inputs =
+    args.workspace +
+    <usize>threads * ownBytes(inStride, outStride) +
+    (together ? 0 : <usize>thread * blockBytes(block, inStride, outStride));
+  const inPlace = placeBytes(block, inStride), outPlace = placeBytes(block, outStride);
+  const sums = inputs + <usize>PLACES * inPlace;
+  const rows = args.scratch + <usize>(thread * SCRATCH);
+
+  const from = together ? 0 : cut(args.tiles, 1, thread, threads);
+  const to = together ? args.tiles : cut(args.tiles, 1, thread + 1, threads);
+  const part = together ? thread : 0, parts = together ? threads : 1;
+  for (let first = from; first < to; first += block) {
+    const count = min(block, to - first);
+    const firstTile = cut(count, 1, part, parts), lastTile = cut(count, 1, part + 1, parts);
+    for (let t = firstTile; t < lastTile; t++) {
       inputTile(args, first + t, inputs + (<usize>(t * inStride) << 2), inPlace, edge, vectors);
     }
-    setEpilogue(0, 0, false, outStride);
-    for (let place: usize = 0; place < <usize>PLACES; place++) {
-      const rows = args.scratch;
-      for (let t = 0; t < count; t++) {
-        const entry = rows + <usize>t * ROW;
-        store<usize>(entry, inputs + place * inPlace + (<usize>(t * inStride) << 2));
-        store<usize>(entry, sums + place * outPlace + (<usize>(t * outStride) << 2), 4);
-      }
-      gemmBlock(rows, count, args.weights + place * weightPlace, args.outChannels, 1, inStride, 0);
+    if (together) barrier();
+    products(args, count, part, parts, rows, inputs, sums);
+    if (together) barrier();
+    for (let t = firstTile; t < lastTile; t++) {
+      outputTile(args, first + t, sums + (<usize>(t * outStride) << 2), outPlace, tile, vectors, rows);
     }
+  }
+}
+
+/** Part `part` of the 36 products of a block: the panels of all places in a row are cut into even parts. */
+function products(args: WinogradArgs, count: i32, part: i32, parts: i32, rows: usize, inputs: usize, sums: usize): void {
+  const inStride = args.inStride, outStride = args.outStride;
+  const inPlace = placeBytes(args.block, inStride), outPlace = placeBytes(args.block, outStride);
+  const panels = panelsOf(args.outChannels);
+  const weightPlace = <usize>(panels * NR * inStride) << 2;
+  const end = cut(PLACES * panels, 1, part + 1, parts);
+  setEpilogue(0, 0, false, outStride);
+  for (let at = cut(PLACES * panels, 1, part, parts); at < end; ) {
+    const place = at / panels, firstPanel = at % panels;
+    const lastPanel = min(panels, firstPanel + end - at);
     for (let t = 0; t < count; t++) {
-      outputTile(args, first + t, sums + (<usize>(t * outStride) << 2), outPlace, tile, vectors);
+      const entry = rows + <usize>t * ROW;
+      store<usize>(entry, inputs + <usize>place * inPlace + (<usize>(t * inStride) << 2));
+      store<usize>(entry, sums + <usize>place * outPlace + (<usize>(t * outStride) << 2), 4);
     }
+    gemmBlock(rows, count, args.weights + <usize>place * weightPlace, firstPanel, lastPanel, 1, inStride, 0);
+    at += lastPanel - firstPanel;
   }
 }
 
@@ -168,7 +207,9 @@ function inputLine(d0: v128, d1: v128, d2: v128, d3: v128, d4: v128, d5: v128, o
 }
 
 /** Aᵀ m A of one tile, the epilogue, and the way into the output. */
-function outputTile(args: WinogradArgs, index: i32, from: usize, place: usize, tile: usize, vectors: usize): void {
+function outputTile(
+  args: WinogradArgs, index: i32, from: usize, place: usize, tile: usize, vectors: usize, rows: usize,
+): void {
   const bytes = <usize>args.outStride << 2;
   const results = vectors;
   let finite = f32x4.splat(0);
@@ -204,7 +245,7 @@ function outputTile(args: WinogradArgs, index: i32, from: usize, place: usize, t
     }
     storeTile(args, index, results, V, c);
   }
-  if (v128.any_true(f32x4.ne(finite, finite))) directTile(args, index, tile);
+  if (v128.any_true(f32x4.ne(finite, finite))) directTile(args, index, tile, rows);
 }
 
 /** Aᵀ times a line of six. */
@@ -252,7 +293,7 @@ function storeTile(args: WinogradArgs, index: i32, from: usize, step: usize, c: 
  * The tile once more, as conv2d does it. A NaN or an infinity goes into all 36 places of its tile, and would come out
  * as NaN in all of the tile's outputs; PyTorch has it in those that it belongs to.
  */
-function directTile(args: WinogradArgs, index: i32, tile: usize): void {
+function directTile(args: WinogradArgs, index: i32, tile: usize, rows: usize): void {
   const across = (args.width + OUT - 1) / OUT, down = (args.height + OUT - 1) / OUT;
   const y = ((index / across) % down) * OUT, x = (index % across) * OUT, n = index / across / down;
   const inPixel = <usize>args.inStride << 2, outPixel = <usize>args.outStride << 2;
@@ -260,12 +301,12 @@ function directTile(args: WinogradArgs, index: i32, tile: usize): void {
   const image = args.input + <usize>(n * (args.height + 2)) * row;
   for (let i = 0; i < OUT * OUT; i++) {
     const top = min(y + i / OUT, args.height - 1), left = min(x + i % OUT, args.width - 1);
-    const entry = args.scratch + <usize>i * ROW;
+    const entry = rows + <usize>i * ROW;
     store<usize>(entry, image + <usize>top * row + <usize>left * inPixel);
     store<usize>(entry, tile + <usize>i * outPixel, 4);
   }
   setEpilogue(args.scale, args.shift, args.relu != 0, args.outChannels);
-  gemmBlock(args.scratch, OUT * OUT, args.direct, args.outChannels, 3, 3 * args.inStride, row);
+  gemmBlock(rows, OUT * OUT, args.direct, 0, panelsOf(args.outChannels), 3, 3 * args.inStride, row);
   for (let c: usize = 0; c < outPixel; c += V) storeTile(args, index, tile + c, outPixel, c);
 }
 

@@ -1,5 +1,5 @@
 import type { Backend, DeviceInfo, Executable, RunOptions, StepTime } from './backend.js';
-import { type Architecture, type ModelName, type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
+import { type Architecture, type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
 import { createBackend, type DeviceOptions } from './device.js';
 import { lowbias32 } from './dropout.js';
 import { throwIfAborted, VGGNetError } from './errors.js';
@@ -420,16 +420,11 @@ function topClasses(probabilities: Float32Array, count: number, labels: readonly
 /** Builds one network of the family; the options are those of `VGGNet.create`. */
 export type Builder = (options?: CreateOptions) => Promise<VGGNet>;
 
-const builder =
-  (name: ModelName): Builder =>
-  (options) =>
-    VGGNet.create(name, options);
-
-export const vgg11: Builder = builder('vgg11');
-export const vgg11_bn: Builder = builder('vgg11_bn');
-export const vgg13: Builder = builder('vgg13');
-export const vgg13_bn: Builder = builder('vgg13_bn');
-export const vgg16: Builder = builder('vgg16');
-export const vgg16_bn: Builder = builder('vgg16_bn');
-export const vgg19: Builder = builder('vgg19');
-export const vgg19_bn: Builder = builder('vgg19_bn');
+export const vgg11: Builder = (options) => VGGNet.create('vgg11', options);
+export const vgg11_bn: Builder = (options) => VGGNet.create('vgg11_bn', options);
+export const vgg13: Builder = (options) => VGGNet.create('vgg13', options);
+export const vgg13_bn: Builder = (options) => VGGNet.create('vgg13_bn', options);
+export const vgg16: Builder = (options) => VGGNet.create('vgg16', options);
+export const vgg16_bn: Builder = (options) => VGGNet.create('vgg16_bn', options);
+export const vgg19: Builder = (options) => VGGNet.create('vgg19', options);
+export const vgg19_bn: Builder = (options) => VGGNet.create('vgg19_bn', options);

@@ -1,4 +1,4 @@
-import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -347,12 +347,18 @@ describe('weights that do not fit', () => {
 });
 
 describe('files are closed', () => {
-  const openFiles = async (): Promise<number> => (await readdir('/proc/self/fd')).length;
+  /** Descriptors of this process that are of the file. */
+  async function openOf(path: string): Promise<number> {
+    const targets = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+    return (await Promise.all(targets)).filter((target) => target === path).length;
+  }
 
   test.runIf(process.platform === 'linux')('also when an option is refused after the file was opened', async () => {
     const path = join(folder, 'closed.safetensors');
-    await (await open(path, 'w')).close();
     await writeFile(path, bytes);
+    const handle = await open(path);
+    expect(await openOf(path)).toBe(1);
+    await handle.close();
     const refused = [
       () => createSmall({ weights: path, labels: ['a'] }),
       () => createSmall({ weights: path, device: 'webgpu' }),
@@ -363,34 +369,59 @@ describe('files are closed', () => {
       () => VGGNet.load(path, { poolSize: 0 }),
       () => VGGNet.load(path, { preset: { ...IMAGENET_PRESET, mode: 'L', mean: [0], std: [1] } }),
     ];
-    const before = await openFiles();
-    for (const call of refused) await expect(call()).rejects.toMatchObject({ name: 'VGGNetError' });
+    for (const call of refused) {
+      await expect(call()).rejects.toMatchObject({ name: 'VGGNetError' });
+      expect(await openOf(path), String(call)).toBe(0);
+    }
     using model = await createSmall({ weights: path });
     await model.loadWeights(path);
-    model.dispose();
-    // A worker that is ending holds some for a moment.
-    await expect.poll(openFiles, { timeout: 5000 }).toBeLessThanOrEqual(before);
+    expect(await openOf(path)).toBe(0);
   });
 });
 
 describe('loadWeights and forwards at once', () => {
+  /** A network of which five forwards take longer than a load. */
+  const createSlow = (seed: number): Promise<VGGNet> =>
+    VGGNet.create([32, 32, 32, 32, 'M', 8], { ...OPTIONS, seed, deterministic: true });
+  const large = Tensor.randn([1, 3, 128, 128]);
+
   test('a forward that began with the old weights ends with them, and one that begins later has the new', async () => {
-    using model = await createSmall({ deterministic: true });
-    const old = bitsOf(await model.forward(x));
-    const before = Array.from({ length: 5 }, () => model.forward(x));
-    const loading = model.loadWeights(bytes);
-    const meanwhile = model.forward(x);
+    using model = await createSlow(1);
+    using other = await createSlow(2);
+    const [old, fresh] = [bitsOf(await model.forward(large)), bitsOf(await other.forward(large))];
+    expect(old).not.toEqual(fresh);
+    const file = await bytesOf(other.save());
+    let done = 0;
+    const before = Array.from({ length: 5 }, () => model.forward(large).finally(() => done++));
+    const loading = model.loadWeights(file);
+    const meanwhile = model.forward(large);
     await loading;
+    expect(bitsOf(await model.forward(large))).toEqual(fresh);
     for (const forward of before) expect(bitsOf(await forward)).toEqual(old);
-    expect([old, logits]).toContainEqual(bitsOf(await meanwhile));
-    await expectSource(model);
+    expect([old, fresh]).toContainEqual(bitsOf(await meanwhile));
+    expect(done).toBe(5);
   });
 
-  test('dispose ends a load, and a forward with the old weights', async () => {
-    const model = await createSmall();
-    const loading = model.loadWeights(bytes);
+  test('dispose ends a load, and the forwards with the old weights that it waits for', async () => {
+    const model = await createSlow(1);
+    const file = await bytesOf(model.save());
+    const forwards = Array.from({ length: 80 }, () => model.forward(large));
+    let loaded = false;
+    const stream = streamOf(file, file.length, (part) => {
+      loaded = part === 1;
+    });
+    const loading = model.loadWeights(stream);
+    // Read to its end; the new weights are in place a moment later, long before the forwards are done.
+    await expect.poll(() => loaded).toBe(true);
+    await new Promise((resolve) => setTimeout(resolve, 200));
     model.dispose();
-    await expectRefused(() => loading, 'DISPOSED');
+    await expectRefused(() => forwards.at(-1), 'DISPOSED');
+    await Promise.allSettled([loading, ...forwards]);
+    await expectRefused(() => model.forward(large), 'DISPOSED');
+    const early = await createSmall();
+    const pending = early.loadWeights(bytes);
+    early.dispose();
+    await expectRefused(() => pending, 'DISPOSED');
   });
 
   test('of loads at once the one asked for last counts, however long they take', async () => {

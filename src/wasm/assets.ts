@@ -1,5 +1,5 @@
 import { readAsset } from '../asset.js';
-import type { KernelBuild } from './kernels.js';
+import type { KernelFile } from './kernels.js';
 import { type SpawnOptions, spawnNodeWorker, spawnWebWorker, type WorkerHandle } from './spawn.js';
 
 /*
@@ -9,12 +9,15 @@ import { type SpawnOptions, spawnNodeWorker, spawnWebWorker, type WorkerHandle }
 
 export type { WorkerHandle } from './spawn.js';
 
-export function readKernels(build: KernelBuild): Promise<Uint8Array<ArrayBuffer>> {
-  return readAsset(
-    build === 'simd'
-      ? new URL('./kernels/simd.wasm', import.meta.url)
-      : new URL('./kernels/relaxed-simd.wasm', import.meta.url),
-  );
+const KERNELS: Record<KernelFile, () => URL> = {
+  simd: () => new URL('./kernels/simd.wasm', import.meta.url),
+  'simd-threads': () => new URL('./kernels/simd-threads.wasm', import.meta.url),
+  'relaxed-simd': () => new URL('./kernels/relaxed-simd.wasm', import.meta.url),
+  'relaxed-simd-threads': () => new URL('./kernels/relaxed-simd-threads.wasm', import.meta.url),
+};
+
+export function readKernels(file: KernelFile): Promise<Uint8Array<ArrayBuffer>> {
+  return readAsset(KERNELS[file]());
 }
 
 /** Starts the worker script: as a web worker where there are any, else by Node's worker_threads. */

@@ -3,6 +3,7 @@ import { WorkerExecutable } from './client.js';
 import { InlineExecutable } from './inline.js';
 import { chooseBuild, compileKernels } from './kernels.js';
 import { hasWorkers } from './spawn.js';
+import { resolveThreads, type Threads } from './threads.js';
 
 export interface WasmOptions {
   /** Run on the caller's thread. Default: only where there are no workers. */
@@ -11,6 +12,8 @@ export interface WasmOptions {
   readonly deterministic?: boolean | undefined;
   /** Use Winograd's method where it is faster; its weights take 235 MB more in VGG16. Default true. */
   readonly winograd?: boolean | undefined;
+  /** Threads that compute. Default 'auto': one for each core, up to 16. */
+  readonly threads?: Threads | undefined;
   /** Why this backend was chosen, for `DeviceInfo`. */
   readonly reason: string;
 }
@@ -22,15 +25,16 @@ export interface WasmOptions {
 export function createWasmBackend(options: WasmOptions): Backend {
   const build = chooseBuild(options.deterministic ?? false);
   const inline = options.inline ?? !hasWorkers();
-  const device: DeviceInfo = { backend: 'wasm', build, threads: 1, inline, reason: options.reason };
+  const { threads, note } = resolveThreads(options.threads ?? 'auto', inline);
+  const device: DeviceInfo = { backend: 'wasm', build, threads, inline, reason: options.reason + note };
   return {
     device,
     async compile(program, parameters, { signal } = {}): Promise<Executable> {
-      const module = await compileKernels(build);
+      const module = await compileKernels(threads > 1 ? `${build}-threads` : build);
       return (inline ? InlineExecutable : WorkerExecutable).compile(
         module,
         program,
-        { winograd: options.winograd ?? true },
+        { winograd: options.winograd ?? true, threads },
         parameters,
         signal,
       );

@@ -2,7 +2,7 @@ import type { Executable, ParameterChunk, ParameterStream, Program, RunOptions, 
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { spawnWorker, type WorkerHandle } from './assets.js';
-import type { EngineOptions } from './engine.js';
+import type { EngineOptions, Team } from './engine.js';
 import type { FromWorker, Request, Result } from './protocol.js';
 
 /** Chunks of parameters on their way to the worker at once: it packs one while the next is read. */
@@ -15,20 +15,16 @@ interface Pending {
 
 /** An engine in a worker, so that the caller's thread stays free. */
 export class WorkerExecutable implements Executable {
+  /** The engine's own. */
   readonly #worker: WorkerHandle;
+  readonly #helpers: WorkerHandle[] = [];
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
   /** Why the worker can't be used any more. */
   #ended: VGGNetError | undefined;
 
   private constructor() {
-    this.#worker = spawnWorker({
-      onMessage: (message) => this.#receive(message),
-      onEnd: (why) => {
-        this.#end(new VGGNetError('WORKER_CRASHED', `The worker that ran this model ended: ${why}`));
-      },
-    });
-    this.#worker.idle();
+    this.#worker = this.#spawn((message) => this.#receive(message));
   }
 
   static async compile(
@@ -40,7 +36,8 @@ export class WorkerExecutable implements Executable {
   ): Promise<WorkerExecutable> {
     const executable = new WorkerExecutable();
     try {
-      await executable.#ask({ type: 'create', module, program, options });
+      const team = (await executable.#ask({ type: 'create', module, program, options })) as Team | undefined;
+      if (team) await executable.#spawnHelpers(module, team, options.threads);
       await executable.#writeAll(parameters, signal);
       await executable.#ask({ type: 'finish' });
       return executable;
@@ -48,6 +45,39 @@ export class WorkerExecutable implements Executable {
       executable.dispose();
       throw error;
     }
+  }
+
+  /** Starts a worker that ends the whole with it if it ends. Like all of them it lets the process go while it idles. */
+  #spawn(onMessage: (message: FromWorker) => void): WorkerHandle {
+    const worker = spawnWorker({
+      onMessage,
+      onEnd: (why) => {
+        this.#end(new VGGNetError('WORKER_CRASHED', `A worker that ran this model ended: ${why}`));
+      },
+    });
+    worker.idle();
+    return worker;
+  }
+
+  /** Starts the threads that help the engine's worker, and waits until they are ready to. */
+  async #spawnHelpers(module: WebAssembly.Module, team: Team, threads: number): Promise<void> {
+    const ready = Array.from({ length: threads - 1 }, (_, i) => {
+      return new Promise<void>((resolve, reject) => {
+        const helper = this.#spawn((message) => {
+          if ('error' in message)
+            reject(new VGGNetError('WORKER_CRASHED', `A thread failed: ${message.error.message}`));
+          else resolve();
+        });
+        this.#helpers.push(helper);
+        this.#pending.set(-1 - i, { resolve: () => resolve(), reject });
+        helper.busy();
+        helper.post({ id: -1 - i, request: { type: 'help', module, team, thread: i + 1, threads } }, []);
+      }).finally(() => {
+        this.#pending.delete(-1 - i);
+        this.#helpers[i]?.idle();
+      });
+    });
+    await Promise.all(ready);
   }
 
   async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
@@ -88,17 +118,15 @@ export class WorkerExecutable implements Executable {
   async #writeAll(parameters: ParameterStream, signal: AbortSignal | undefined): Promise<void> {
     const underWay: Promise<void>[] = [];
     const buffers: ArrayBuffer[] = [];
-    try {
-      for await (const chunk of parameters) {
-        throwIfAborted(signal);
-        underWay.push(this.#write(chunk, buffers));
-        if (underWay.length > IN_FLIGHT) await underWay.shift();
-      }
-      await Promise.all(underWay);
-    } finally {
-      // Whatever ended the loop is reported; the others must not be unhandled.
-      for (const write of underWay) write.catch(() => undefined);
+    for await (const chunk of parameters) {
+      throwIfAborted(signal);
+      const write = this.#write(chunk, buffers);
+      // If the worker ends while the next chunk is read, this fails before it is looked at.
+      write.catch(() => undefined);
+      underWay.push(write);
+      if (underWay.length > IN_FLIGHT) await underWay.shift();
     }
+    await Promise.all(underWay);
   }
 
   /**
@@ -146,7 +174,7 @@ export class WorkerExecutable implements Executable {
   #end(error: VGGNetError): void {
     if (this.#ended) return;
     this.#ended = error;
-    this.#worker.terminate();
+    for (const worker of [this.#worker, ...this.#helpers]) worker.terminate();
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
   }

@@ -17,6 +17,8 @@ const READ = 6;
 /** Rows of tiles that suit every build's micro-kernel. */
 const BLOCK_STEP = 12;
 const MAX_BLOCK = 120;
+/** Blocks for each thread from which on they need not share one. */
+const BLOCKS_EACH = 4;
 
 export type Algorithm = 'direct' | 'winograd';
 
@@ -45,11 +47,18 @@ export function tileCount(images: number, height: number, width: number): number
 }
 
 /**
- * Tiles of a block. With few channels a block's products stay in L2; with many its weights, read once a block, are
- * what counts. Blocks are even.
+ * How tiles go through the stages. With few channels a block's products stay in L2; with many its weights, read once a
+ * block, are what counts. Blocks are even. Threads take blocks of their own where there are enough of them, and share
+ * each block otherwise.
  */
-export function blockSize({ inChannels, outChannels }: Conv2d, tiles: number): number {
+export function shareTiles(
+  { inChannels, outChannels }: Conv2d,
+  tiles: number,
+  threads: number,
+): { block: number; together: boolean } {
   const most = Math.min(MAX_BLOCK, Math.max(2 * BLOCK_STEP, Math.max(inChannels, outChannels) / 3));
-  const blocks = Math.ceil(tiles / most);
-  return Math.min(MAX_BLOCK, Math.ceil(tiles / blocks / BLOCK_STEP) * BLOCK_STEP);
+  const together = Math.ceil(tiles / most) < BLOCKS_EACH * threads;
+  const own = together ? tiles : Math.ceil(tiles / threads);
+  const blocks = Math.ceil(own / most);
+  return { block: Math.min(MAX_BLOCK, Math.ceil(own / blocks / BLOCK_STEP) * BLOCK_STEP), together };
 }

@@ -19,6 +19,15 @@ const ARGUMENT_WORDS = 32;
 export interface EngineOptions {
   /** Use Winograd's method where it is the faster one; it takes four times the memory for those weights. */
   readonly winograd: boolean;
+  /** Threads that compute: this one, and `threads` − 1 that run `helper` on the engine's memory. */
+  readonly threads: number;
+}
+
+/** What a helper thread needs to know of an engine. */
+export interface Team {
+  readonly memory: WebAssembly.Memory;
+  /** The address of the control block. */
+  readonly control: number;
 }
 
 /** A run of the engine that is stopped between two steps when `aborted` says so. */
@@ -40,6 +49,8 @@ export class Engine {
   readonly #parameters: Parameters;
   readonly #planner: Planner;
   readonly #plans = new Map<string, Plan>();
+  readonly #threads: number;
+  readonly #control: number;
   readonly #args: number;
   readonly #scratch: number;
   /** Batch norm's folded scales do not hold the running statistics as they are now. */
@@ -49,20 +60,28 @@ export class Engine {
     this.#heap = heap;
     this.#kernels = kernels;
     this.#layers = program.layers;
+    this.#threads = options.threads;
+    this.#control = heap.keep(kernels.CONTROL.value);
     this.#args = heap.keep(ARGUMENT_WORDS * 4);
-    this.#scratch = heap.keep(kernels.SCRATCH.value);
+    this.#scratch = heap.keep(kernels.SCRATCH.value * options.threads);
     this.#planner = {
       layers: program.layers,
       hasWinograd: (index) => this.#parameters.conv(index).winograd !== undefined,
-      workspaceBytes: (block, inStride, outStride) => kernels.winogradWorkspace(block, inStride, outStride),
+      threads: options.threads,
+      workspaceBytes: ({ block, together }, inStride, outStride) =>
+        kernels.winogradWorkspace(block, inStride, outStride, together ? 1 : options.threads, options.threads),
     };
     this.#parameters = new Parameters(heap, kernels, program.layers, options);
   }
 
   /** @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit */
   static async create(module: WebAssembly.Module, program: Program, options: EngineOptions): Promise<Engine> {
-    const heap = new Heap();
+    const heap = new Heap({ shared: options.threads > 1 });
     return new Engine(heap, await instantiateKernels(module, heap.memory), program, options);
+  }
+
+  get team(): Team {
+    return { memory: this.#heap.memory, control: this.#control };
   }
 
   writeParameter(chunk: ParameterChunk): void {
@@ -182,7 +201,7 @@ export class Engine {
         this.#batchNorm2d(layer, step, input, options.mode);
         break;
       case 'maxPool2d':
-        kernels.maxPool2d(from, to, h, w, input.stride, 0, n * Math.floor(h / 2));
+        this.#parallel(kernels.MAX_POOL2D, [from, to, n, h, w, input.stride]);
         break;
       case 'adaptiveAvgPool2d':
         kernels.adaptiveAvgPool2d(from, to, n, c, h, w, input.stride, layer.outputSize);
@@ -210,30 +229,27 @@ export class Engine {
     const { weight, bias, scale } = this.#parameters.conv(index);
     const folded = batchNorm && this.#parameters.norm(index + 1);
     const [n = 0, , h = 0, w = 0] = input.shape;
-    this.#kernels.conv2d(
-      this.#arguments([
-        this.#address(input),
-        this.#address(output),
-        weight,
-        folded?.scale ?? scale,
-        folded?.shift ?? bias,
-        Number(relu),
-        h,
-        w,
-        input.stride,
-        layer.outChannels,
-        output.stride,
-        this.#scratch,
-        0,
-        n * h * w,
-      ]),
-    );
+    this.#parallel(this.#kernels.CONV2D, [
+      this.#address(input),
+      this.#address(output),
+      weight,
+      folded?.scale ?? scale,
+      folded?.shift ?? bias,
+      Number(relu),
+      h,
+      w,
+      input.stride,
+      layer.outChannels,
+      output.stride,
+      this.#scratch,
+      n * h * w,
+    ]);
   }
 
   #winograd(
     layer: Conv2d,
     { index, batchNorm, relu }: Step,
-    { block, pool }: Winograd,
+    { block, pool, together }: Winograd,
     input: Placed,
     output: Placed,
     workspace: number,
@@ -241,28 +257,26 @@ export class Engine {
     const { weight, bias, scale, winograd } = this.#parameters.conv(index);
     const folded = batchNorm && this.#parameters.norm(index + 1);
     const [n = 0, , h = 0, w = 0] = input.shape;
-    this.#kernels.winograd(
-      this.#arguments([
-        this.#address(input),
-        this.#address(output),
-        winograd as number,
-        weight,
-        folded?.scale ?? scale,
-        folded?.shift ?? bias,
-        Number(relu),
-        Number(pool),
-        h,
-        w,
-        input.stride,
-        layer.outChannels,
-        output.stride,
-        this.#scratch,
-        workspace,
-        block,
-        0,
-        tileCount(n, h, w),
-      ]),
-    );
+    this.#parallel(this.#kernels.WINOGRAD, [
+      this.#address(input),
+      this.#address(output),
+      winograd as number,
+      weight,
+      folded?.scale ?? scale,
+      folded?.shift ?? bias,
+      Number(relu),
+      Number(pool),
+      h,
+      w,
+      input.stride,
+      layer.outChannels,
+      output.stride,
+      this.#scratch,
+      workspace,
+      block,
+      tileCount(n, h, w),
+      Number(together),
+    ]);
   }
 
   #linear(layer: Linear, { index, relu }: Step, input: Placed, output: Placed): void {
@@ -275,21 +289,17 @@ export class Engine {
       const from = this.#address(input) + row * inFeatures * BYTES;
       const to = this.#address(output) + row * outFeatures * BYTES;
       const rows = Math.min(most, batch - row);
-      this.#kernels.linear(
-        this.#arguments([
-          from,
-          to,
-          weight,
-          bias,
-          Number(relu),
-          rows,
-          inFeatures,
-          outFeatures,
-          this.#scratch,
-          0,
-          outFeatures,
-        ]),
-      );
+      this.#parallel(this.#kernels.LINEAR, [
+        from,
+        to,
+        weight,
+        bias,
+        Number(relu),
+        rows,
+        inFeatures,
+        outFeatures,
+        this.#scratch,
+      ]);
     }
   }
 
@@ -304,11 +314,12 @@ export class Engine {
           `${layer.name}: expected more than 1 value per channel when training, got ${formatShape(value.shape)}`,
         );
       }
-      const mean = this.#scratch;
-      const variance = mean + value.stride * BYTES;
+      // The scale and shift that they become take their place.
+      const mean = slots.scale;
+      const variance = slots.shift;
       this.#kernels.batchStatistics(at, n, h, w, value.stride, mean, variance);
-      this.#parameters.foldBatchNorm(slots, layer.channels, mean, variance);
       this.#parameters.updateStatistics(slots, layer.channels, mean, variance, n * h * w);
+      this.#parameters.foldBatchNorm(slots, layer.channels, mean, variance);
       this.#stale = true;
     } else {
       this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar);
@@ -329,10 +340,10 @@ export class Engine {
     this.#stale = false;
   }
 
-  /** Writes a kernel's arguments into its struct and gives the struct's address. */
-  #arguments(words: readonly number[]): number {
+  /** Runs an operation on all threads, with the words of its argument struct. */
+  #parallel(operation: WebAssembly.Global, words: readonly number[]): void {
     this.#heap.i32.set(words, this.#args / 4);
-    return this.#args;
+    this.#kernels.parallel(operation.value, this.#args, this.#control, this.#threads);
   }
 }
 

@@ -4,11 +4,21 @@ import { readKernels } from './assets.js';
 /** The kernel builds, all from the same sources in assembly/. */
 export type KernelBuild = 'simd' | 'relaxed-simd';
 
+/** A file of dist/kernels: with `-threads` it needs a shared memory. */
+export type KernelFile = KernelBuild | `${KernelBuild}-threads`;
+
 /** What a build exports; the arguments are described in assembly/. Addresses are in bytes. */
 export interface Kernels {
   readonly MR: WebAssembly.Global;
   readonly NR: WebAssembly.Global;
   readonly SCRATCH: WebAssembly.Global;
+  readonly CONTROL: WebAssembly.Global;
+  readonly CONV2D: WebAssembly.Global;
+  readonly WINOGRAD: WebAssembly.Global;
+  readonly MAX_POOL2D: WebAssembly.Global;
+  readonly LINEAR: WebAssembly.Global;
+  parallel(operation: number, args: number, control: number, threads: number): void;
+  helper(control: number, thread: number, threads: number): void;
   setEpilogue(scale: number, shift: number, relu: number, columns: number): void;
   gemm(
     m: number,
@@ -22,7 +32,6 @@ export interface Kernels {
     scratch: number,
   ): void;
   packB(k: number, n: number, b: number, packed: number): void;
-  conv2d(args: number): void;
   packConv2d(values: number, offset: number, count: number, packed: number, inChannels: number, inStride: number): void;
   unpackConv2d(
     packed: number,
@@ -32,10 +41,8 @@ export interface Kernels {
     inChannels: number,
     inStride: number,
   ): void;
-  winograd(args: number): void;
-  winogradWorkspace(block: number, inStride: number, outStride: number): number;
+  winogradWorkspace(block: number, inStride: number, outStride: number, blocks: number, threads: number): number;
   packWinograd(direct: number, packed: number, outChannels: number, inStride: number, vectors: number): void;
-  maxPool2d(input: number, output: number, h: number, w: number, stride: number, first: number, last: number): void;
   adaptiveAvgPool2d(
     input: number,
     output: number,
@@ -49,7 +56,6 @@ export interface Kernels {
   toPaddedNHWC(input: number, output: number, n: number, c: number, h: number, w: number, stride: number): void;
   toNCHW(input: number, output: number, n: number, c: number, h: number, w: number, stride: number): void;
   clearBorder(buffer: number, n: number, h: number, w: number, stride: number): void;
-  linear(args: number): void;
   affine2d(
     buffer: number,
     n: number,
@@ -102,16 +108,16 @@ export function chooseBuild(deterministic: boolean): KernelBuild {
   return relaxed && !deterministic ? 'relaxed-simd' : 'simd';
 }
 
-const modules = new Map<KernelBuild, Promise<WebAssembly.Module>>();
+const modules = new Map<KernelFile, Promise<WebAssembly.Module>>();
 
 /** Compiles a build once; the module may be sent to a worker. */
-export function compileKernels(build: KernelBuild): Promise<WebAssembly.Module> {
-  let module = modules.get(build);
+export function compileKernels(file: KernelFile): Promise<WebAssembly.Module> {
+  let module = modules.get(file);
   if (!module) {
-    module = readKernels(build).then((bytes) => WebAssembly.compile(bytes));
+    module = readKernels(file).then((bytes) => WebAssembly.compile(bytes));
     // A failed download may be tried again.
-    module.catch(() => modules.delete(build));
-    modules.set(build, module);
+    module.catch(() => modules.delete(file));
+    modules.set(file, module);
   }
   return module;
 }
@@ -121,6 +127,9 @@ export async function instantiateKernels(module: WebAssembly.Module, memory: Web
   const abort = (): never => {
     throw new Error('A kernel stopped');
   };
-  const instance = await WebAssembly.instantiate(module, { env: { memory, abort } });
+  const sleep = (address: number, value: number): void => {
+    Atomics.wait(new Int32Array(memory.buffer), address / 4, value);
+  };
+  const instance = await WebAssembly.instantiate(module, { env: { memory, abort, sleep } });
   return instance.exports as unknown as Kernels;
 }

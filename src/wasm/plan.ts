@@ -2,7 +2,7 @@ import type { RunOptions } from '../backend.js';
 import { fuse, type Step } from '../fuse.js';
 import type { Conv2d, Layer } from '../layers.js';
 import { outputShape } from '../shape.js';
-import { blockSize, chooseAlgorithm, tileCount } from './convolution.js';
+import { chooseAlgorithm, shareTiles, tileCount } from './convolution.js';
 import { channelStride, type Layout, type Value, valueBytes } from './layout.js';
 import { inputStride } from './parameters.js';
 
@@ -26,8 +26,10 @@ export interface Call {
 }
 
 export interface Winograd {
-  /** Tiles that go through the stages together. */
+  /** Tiles that go through the stages at once. */
   readonly block: number;
+  /** The threads share each block; otherwise each has tiles of its own. */
+  readonly together: boolean;
   /** The output is the 2×2 max-pool of the convolution's. */
   readonly pool: boolean;
 }
@@ -37,7 +39,8 @@ export interface Planner {
   readonly layers: readonly Layer[];
   /** True if a layer's weights are there in Winograd's form. */
   readonly hasWinograd: (index: number) => boolean;
-  readonly workspaceBytes: (block: number, inStride: number, outStride: number) => number;
+  readonly threads: number;
+  readonly workspaceBytes: (winograd: Winograd, inStride: number, outStride: number) => number;
 }
 
 /**
@@ -161,10 +164,10 @@ function chain(
       const next = steps[i + 1];
       // What was asked for is what a step makes, so a convolution with a name that is wanted keeps its output.
       const pool = next?.layer.op === 'maxPool2d' && !step.wanted;
-      winograd = chooseWinograd(layer, input.shape, pool);
+      winograd = chooseWinograd(layer, input.shape, pool, planner.threads);
       if (winograd) {
         const outStride = channelStride(layer.outChannels);
-        workspaceBytes = Math.max(workspaceBytes, planner.workspaceBytes(winograd.block, input.stride, outStride));
+        workspaceBytes = Math.max(workspaceBytes, planner.workspaceBytes(winograd, input.stride, outStride));
       }
       if (winograd?.pool) {
         out = outputShape((next as Step).layer, out);
@@ -196,8 +199,8 @@ function chain(
 }
 
 /** How a convolution runs by Winograd's method, if that is the cheaper one for its input. */
-function chooseWinograd(layer: Conv2d, shape: readonly number[], pool: boolean): Winograd | undefined {
+function chooseWinograd(layer: Conv2d, shape: readonly number[], pool: boolean, threads: number): Winograd | undefined {
   const [images = 0, , height = 0, width = 0] = shape;
   if (chooseAlgorithm(layer, images, height, width) === 'direct') return undefined;
-  return { block: blockSize(layer, tileCount(images, height, width)), pool };
+  return { ...shareTiles(layer, tileCount(images, height, width), threads), pool };
 }

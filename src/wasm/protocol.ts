@@ -1,6 +1,6 @@
 import type { ParameterChunk, Program, RunOptions, StepTime } from '../backend.js';
 import type { VGGNetErrorCode } from '../errors.js';
-import type { EngineOptions } from './engine.js';
+import type { EngineOptions, Team } from './engine.js';
 
 /*
  * What is said between a WorkerExecutable (client.ts) and its worker (worker.ts). Every request has a number, and
@@ -9,6 +9,8 @@ import type { EngineOptions } from './engine.js';
 
 export type Request =
   | { type: 'create'; module: WebAssembly.Module; program: Program; options: EngineOptions }
+  /** Asks a worker to be a helper of another's engine, from its answer on for good. */
+  | { type: 'help'; module: WebAssembly.Module; team: Team; thread: number; threads: number }
   | { type: 'write'; chunk: ParameterChunk }
   | { type: 'finish' }
   | {
@@ -22,8 +24,8 @@ export type Request =
 
 export type ToWorker = { id: number; request: Request } | { id: number; abort: true };
 
-/** Outputs of a run, times of a profile, the values of a parameter, or what was written, back again; undefined for the others. */
-export type Result = { data: Float32Array; shape: readonly number[] }[] | StepTime[] | Float32Array | undefined;
+/** The team that 'create' made, outputs of a run, times of a profile, the values of a parameter, or what was written, back again; undefined for the others. */
+export type Result = { data: Float32Array; shape: readonly number[] }[] | StepTime[] | Float32Array | Team | undefined;
 
 export type FromWorker =
   | { id: number; result: Result }

@@ -5,6 +5,7 @@ import { VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { Engine } from './engine.js';
 import { InlineExecutable } from './inline.js';
+import { instantiateKernels } from './kernels.js';
 import type { FromWorker, Port, Request, Result, ToWorker } from './protocol.js';
 
 let engine: Engine | undefined;
@@ -20,7 +21,14 @@ async function handle(id: number, request: Request): Promise<Result> {
   switch (request.type) {
     case 'create':
       engine = await Engine.create(request.module, request.program, request.options);
+      return request.options.threads > 1 ? engine.team : undefined;
+    case 'help': {
+      const { module, team, thread, threads } = request;
+      const kernels = await instantiateKernels(module, team.memory);
+      // After the answer: this call comes back when the worker is ended.
+      setTimeout(() => kernels.helper(team.control, thread, threads), 0);
       return;
+    }
     case 'write':
       started(engine).writeParameter(request.chunk);
       return request.chunk.data;
@@ -50,7 +58,7 @@ async function handle(id: number, request: Request): Promise<Result> {
 /** The buffers of a result, which go with it and are not copied. */
 function buffersOf(result: Result): ArrayBuffer[] {
   const parts = Array.isArray(result) ? result.map((part) => ('data' in part ? part.data : undefined)) : [result];
-  return [...new Set(parts.flatMap((part) => (part ? [part.buffer as ArrayBuffer] : [])))];
+  return [...new Set(parts.flatMap((part) => (part instanceof Float32Array ? [part.buffer as ArrayBuffer] : [])))];
 }
 
 function listen(port: Port): (message: ToWorker) => Promise<void> {

@@ -23,6 +23,14 @@ export function imageOf(batch: Tensor, index: number): Tensor {
   return new Tensor(batch.data.slice(index * size, (index + 1) * size), [1, ...batch.shape.slice(1)]);
 }
 
+/** A case of a table for `expectRefused`. */
+export type Refusal = readonly [
+  what: string,
+  code: VGGNetErrorCode,
+  parts: readonly (string | RegExp)[],
+  run: () => unknown,
+];
+
 /** Milliseconds in which bad input is refused. */
 const PATIENCE_MS = 1000;
 

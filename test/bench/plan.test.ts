@@ -1,0 +1,106 @@
+import { describe, expect, test } from 'vitest';
+import { LEVELS } from '../../bench/src/job.js';
+import { makePlan, nodeRuntime, RUNTIMES, select, stepBytes } from '../../bench/src/plan.js';
+
+const runtime = nodeRuntime('node24', '24.1.0');
+const full = makePlan({ quick: false, cores: 2, runtime });
+const ids = full.flatMap(({ rows }) => rows.map(({ id }) => id));
+
+describe('the plan', () => {
+  test('has every level, and ids that are all different', () => {
+    expect(new Set(full.flatMap(({ rows }) => rows.map(({ level }) => level)))).toEqual(new Set(LEVELS));
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const { id, level } of full.flatMap(({ rows }) => rows)) expect(id.startsWith(`${level}/`), id).toBe(true);
+  });
+
+  test('has what the suite promises', () => {
+    expect(ids).toEqual(
+      expect.arrayContaining([
+        'networks/vgg11/b1/t1',
+        'networks/vgg19_bn/b8/t2',
+        'backends/wasm-relaxed-simd/t2',
+        'backends/webgpu',
+        'peers/onnxruntime-web-wasm/t1',
+        'peers/onnxruntime-web-wasm/t2',
+        'peers/onnxruntime-web-webgpu',
+        'peers/tfjs-wasm/t1',
+        'peers/tfjs-webgpu',
+        'peers/onnxruntime-node-native/t2',
+        'scaling/b4/t2',
+        'layers/vgg16/wasm-simd/t1',
+        'kernels/simd/gemm/conv1_1',
+        'kernels/relaxed-simd/conv2d/conv5_1',
+        'kernels/simd/maxPool2d/pool5',
+        'kernels/simd/linear/fc6-b8',
+        ...RUNTIMES.map((name) => `runtimes/${name}/t1`),
+      ]),
+    );
+  });
+
+  test('a quick one is smaller, and has a peer of each kind', () => {
+    const quick = makePlan({ quick: true, cores: 2, runtime }).flatMap(({ rows }) => rows.map(({ id }) => id));
+    expect(quick.length).toBeLessThan(ids.length / 2);
+    for (const id of ['peers/tfjs-wasm/t1', 'peers/onnxruntime-web-wasm/t2', 'runtimes/bun/t1']) {
+      expect(quick).toContain(id);
+    }
+  });
+
+  test('on one core asks for one thread alone', () => {
+    const rows = makePlan({ quick: false, cores: 1, runtime }).flatMap((group) => group.rows);
+    expect(rows.every(({ job }) => job.threads === 1)).toBe(true);
+    expect(new Set(rows.map(({ id }) => id)).size).toBe(rows.length);
+  });
+
+  test('peers of a group have one network, batch, input and number of threads', () => {
+    for (const { id, rows } of full.filter((group) => /^peers\/t/.test(group.id))) {
+      const inputs = rows.map(({ job: { model, batch, size, threads } }) => [model, batch, size, threads].join());
+      expect(new Set(inputs).size, id).toBe(1);
+      expect(new Set(rows.map(({ macs, warmup, samples }) => [macs, warmup, samples].join())).size, id).toBe(1);
+    }
+  });
+
+  test('counts VGG16’s work as the paper’s architecture gives it', () => {
+    const row = full.flatMap(({ rows }) => rows).find(({ id }) => id === 'networks/vgg16/b1/t1');
+    expect(row?.macs).toBe(15_470_264_320);
+  });
+
+  test('relaxed SIMD has a flag in Node 20 alone', () => {
+    const flags = (version: string) =>
+      makePlan({ quick: true, cores: 1, runtime: nodeRuntime('node', version) })
+        .flatMap(({ rows }) => rows)
+        .find(({ id }) => id === 'peers/vggnet-wasm-relaxed-simd/t1')?.flags;
+    expect(flags('20.20.2')).toEqual(['--experimental-wasm-relaxed-simd']);
+    expect(flags('24.1.0')).toEqual([]);
+  });
+
+  test('--samples is in place of every row’s own number', () => {
+    const rows = makePlan({ quick: true, cores: 1, runtime, samples: 3 }).flatMap((group) => group.rows);
+    expect(rows.every(({ samples }) => samples === 3)).toBe(true);
+  });
+});
+
+describe('choosing rows', () => {
+  test('by level, by id, and by the beginning of ids', () => {
+    const chosen = (only: Parameters<typeof select>[1], names: string[]) =>
+      select(full, only, names).groups.flatMap(({ rows }) => rows.map(({ id }) => id));
+    expect(chosen(['layers'], [])).toEqual(ids.filter((id) => id.startsWith('layers/')));
+    expect(chosen([], ['peers/tfjs-wasm/t1'])).toEqual(['peers/tfjs-wasm/t1']);
+    expect(chosen([], ['peers/tfjs-wasm'])).toEqual(['peers/tfjs-wasm/t1', 'peers/tfjs-wasm/t2']);
+    expect(chosen(['peers'], ['networks/vgg11'])).toEqual([]);
+    expect(chosen([], [])).toEqual(ids);
+  });
+
+  test('names that match nothing are told', () => {
+    expect(select(full, [], ['peers/tfjs', 'peers/tfjs-wasm/t1']).unknown).toEqual(['peers/tfjs']);
+  });
+});
+
+test('a fused step moves its first layer’s input and weights, and its last layer’s output', () => {
+  const row = full.flatMap(({ rows }) => rows).find(({ id }) => id === 'layers/vgg16/wasm-simd/t1');
+  if (!row) throw new Error('no such row');
+  const pixels = 224 * 224;
+  const weights = 64 * 64 * 9 + 64;
+  expect(stepBytes(row.job, 'conv1_2+relu1_2')).toBe(4 * (pixels * 64 + weights + pixels * 64));
+  expect(stepBytes(row.job, 'conv1_2+relu1_2+pool1')).toBe(4 * (pixels * 64 + weights + (pixels * 64) / 4));
+  expect(stepBytes(row.job, 'to nhwc')).toBe(0);
+});
