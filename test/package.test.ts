@@ -218,6 +218,7 @@ describe('bundled for a browser', () => {
     const { code, warnings } = await bundle("export * from 'vggnet';");
     expect(warnings).toEqual([]);
     expect(code).not.toMatch(/(from|import\()\s*["']node:/);
-    expect(code.length).toBeLessThan(100 * 1024);
+    // 102 KiB with threads, a tenth of it the names of ImageNet's classes.
+    expect(code.length).toBeLessThan(120 * 1024);
   });
 });

@@ -86,6 +86,13 @@ describe('a check', () => {
     expect(compareRows([ours, theirs], [ours])).toEqual([]);
   });
 
+  test('says if other work took cores', () => {
+    const busy = pair(0.25).map((one) => ({ ...one, otherLoad: 0.5 }));
+    const text = formatVerdicts(compareRows(busy, pair(0.25)), busy, pair(0.25));
+    expect(text).toContain('Other work took over 10% of the cores in the committed run: peers/t1');
+    expect(text).not.toContain('in this run');
+  });
+
   test('explains how, and names another CPU', () => {
     const elsewhere = pair(0.25).map((one) => ({ ...one, machine: { ...one.machine, cpu: 'Other CPU' } }));
     const text = formatVerdicts(compareRows(pair(0.25), elsewhere), pair(0.25), elsewhere);

@@ -70,6 +70,7 @@ async function run(
     },
     commit: 'c',
     machine: { cpu: 'x', cores: 1, memoryGiB: 1, os: 'o' },
+    otherLoad: async () => 0.25,
     signal: options.signal ?? new AbortController().signal,
     onRow: (row) => rows.push(row),
     log: () => undefined,
@@ -105,6 +106,7 @@ describe('a group', () => {
       wrong: false,
       reference: 'one',
       warmup: 1,
+      otherLoad: 0.25,
     });
     expect(rows[0]?.skipped).toBeUndefined();
   });

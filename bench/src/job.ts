@@ -1,0 +1,57 @@
+/*
+ * What is measured, as data: the parent process plans it, and any runtime (a process, a browser's page) can do it.
+ */
+
+/** The parts of the suite, in the order in which they run. */
+export const LEVELS = ['kernels', 'layers', 'networks', 'backends', 'runtimes', 'peers', 'scaling'] as const;
+export type Level = (typeof LEVELS)[number];
+
+export type SystemName = 'vggnet' | 'onnxruntime-web' | 'onnxruntime-node' | 'tfjs' | 'kernels';
+
+export type BackendName = 'wasm' | 'webgpu' | 'native';
+
+/** One system with one network and one input. It is plain JSON. */
+export interface Job {
+  readonly system: SystemName;
+  readonly backend: BackendName;
+  /** A kernel build that the system must take, or else the job can't be done. */
+  readonly build?: 'simd' | 'relaxed-simd';
+  readonly threads: number;
+  /** A name that the library knows; weights are those of the tests' generator. */
+  readonly model: string;
+  readonly batch: number;
+  /** Side of the square input. */
+  readonly size: number;
+  /** Where the parent or a server has put the files: paths for processes, URLs for pages. */
+  readonly files: JobFiles;
+}
+
+export interface JobFiles {
+  /** The library's entry, `dist/index.js`, as a URL. */
+  readonly library: string;
+  readonly safetensors: string;
+  readonly onnx: string;
+  /** Folder of kernel builds, and of the suite's own (limits-*.wasm). */
+  readonly kernels: string;
+  readonly limits: string;
+}
+
+/** What a system says of itself once it is loaded. */
+export interface SystemInfo {
+  readonly version: string;
+  /** Kernel build, execution provider or the like. */
+  readonly build: string;
+  /** The threads that it really uses. */
+  readonly threads: number;
+}
+
+/** A run by layer: fused layers are one entry under the last one's name. */
+export interface Profile {
+  readonly layers: readonly { readonly name: string; readonly ms: number; readonly macs: number }[];
+  readonly totalMs: number;
+}
+
+/** Why a row can't be measured here. It becomes the row's `skipped`; every other error is one too, with its message. */
+export class Unavailable extends Error {
+  override readonly name = 'Unavailable';
+}

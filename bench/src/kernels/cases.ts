@@ -1,0 +1,336 @@
+import type { Conv2d, Linear } from '../../../src/layers.js';
+import { chooseAlgorithm, shareTiles, tileCount } from '../../../src/wasm/convolution.js';
+import { type LayerCost, layerCosts } from '../network.js';
+import type { Arena } from './arena.js';
+
+/*
+ * What the kernels' level measures. To add a kernel, write a function that makes its cases and put it into
+ * `kernelCases`. What a case needs of the library is its export and its arguments, as assembly/ describes them.
+ */
+
+export interface KernelCase {
+  /** `operation/which`, the end of the row's id. */
+  readonly name: string;
+  /** Layers of VGG16 that have this shape; the first one names the case. */
+  readonly layers: readonly string[];
+  /** The sizes, for the table. */
+  readonly shape: string;
+  readonly input: readonly number[];
+  /** Of the direct method. */
+  readonly macs: number;
+  readonly bytes: number;
+  /** Part of a quick run. */
+  readonly quick: boolean;
+  /** The export that it uses: a function, or the constant of an operation of `parallel`. */
+  readonly needs: string;
+  setup(arena: Arena): PreparedKernel;
+}
+
+export interface PreparedKernel {
+  run(): void;
+  /** The largest error of some results spread over the output, against sums in float64. */
+  error(): number;
+}
+
+/** What the measuring process gives of one case. Times are milliseconds, sorted. */
+export interface KernelSamples {
+  readonly samples: readonly number[];
+  readonly warmup: number;
+  /** Of the bare micro-kernel, taken right before. */
+  readonly peakSamples: readonly number[];
+  readonly peakMacs: number;
+  readonly error: number;
+}
+
+/** The limits of the machine are cases too, by these names. */
+export const PEAK = 'limit/compute';
+export const STREAM = 'limit/memory';
+
+/** Bytes of one stream of reads: more than any cache. */
+export const STREAM_BYTES: number = 2 ** 28;
+const MODEL = 'vgg16';
+const SIZE = 224;
+
+/** Results that are checked in one output. */
+const CHECKED = 64;
+
+export function kernelCases(): KernelCase[] {
+  const costs = layerCosts(MODEL, 1, SIZE);
+  const convolutions = distinct(costs, isConv2d);
+  return [
+    ...convolutions.map(([cost, layers]) => gemm(cost, layers)),
+    ...convolutions.map(([cost, layers]) => conv2d(cost, layers)),
+    ...convolutions.filter(([cost]) => suitsWinograd(cost)).map(([cost, layers]) => winograd(cost, layers)),
+    ...costs.filter(({ layer }) => layer.op === 'maxPool2d').map(maxPool2d),
+    ...costs.filter(isLinear).map((cost) => linear(cost)),
+    ...layerCosts(MODEL, 8, SIZE)
+      .filter(isLinear)
+      .map((cost) => linear(cost)),
+  ];
+}
+
+type Cost<L> = LayerCost & { readonly layer: L };
+
+function isConv2d(cost: LayerCost): cost is Cost<Conv2d> {
+  return cost.layer.op === 'conv2d';
+}
+
+function isLinear(cost: LayerCost): cost is Cost<Linear> {
+  return cost.layer.op === 'linear';
+}
+
+/** One of each shape, with the names of all layers that have it. */
+function distinct<L>(costs: readonly LayerCost[], is: (cost: LayerCost) => cost is Cost<L>): [Cost<L>, string[]][] {
+  const found = new Map<string, [Cost<L>, string[]]>();
+  for (const cost of costs) {
+    if (!is(cost)) continue;
+    const key = [...cost.inShape, ...cost.outShape].join();
+    const entry = found.get(key) ?? [cost, []];
+    entry[1].push(cost.layer.name);
+    found.set(key, entry);
+  }
+  return [...found.values()];
+}
+
+/** Channels of a pixel as the engine stores them: the image's three as they are, others in whole vectors. */
+function stride(channels: number): number {
+  return channels <= 3 ? channels : Math.ceil(channels / 8) * 8;
+}
+
+/** Indices spread over `count` values by the golden ratio. */
+function spread(count: number): number[] {
+  return Array.from({ length: Math.min(CHECKED, count) }, (_, k) => Math.floor(((k * 0.618033988749895) % 1) * count));
+}
+
+/** The convolution's product, from a matrix: M pixels, N output channels, K = 9 · input channels. */
+function gemm({ layer, outShape, macs }: Cost<Conv2d>, layers: string[]): KernelCase {
+  const m = (outShape[2] as number) * (outShape[3] as number);
+  const n = layer.outChannels;
+  const k = 9 * layer.inChannels;
+  return {
+    name: `gemm/${layers[0]}`,
+    layers,
+    shape: `M ${m}, N ${n}, K ${k}`,
+    input: [m, k],
+    macs,
+    bytes: 4 * (m * k + k * n + m * n),
+    quick: layers[0] === 'conv3_2',
+    needs: 'gemm',
+    setup(arena) {
+      const [a, b, c] = [arena.random(m * k), arena.random(n * k), arena.zeros(m * n)];
+      const [scale, shift] = ones(arena, n);
+      const scratch = arena.bytes(arena.constant('SCRATCH'));
+      const { gemm: product, setEpilogue } = arena.kernels as Record<string, (...args: number[]) => void>;
+      return {
+        run() {
+          setEpilogue?.(scale, shift, 0, n);
+          product?.(m, n, k, a, k, b, c, n, scratch);
+        },
+        error() {
+          const { f32 } = arena;
+          return worst(spread(m * n), (at) => {
+            const [row, column] = [Math.floor(at / n), at % n];
+            let sum = 0;
+            for (let i = 0; i < k; i++) sum += value(f32, a, row * k + i) * value(f32, b, packed(k, i, column));
+            return sum - value(f32, c, at);
+          });
+        },
+      };
+    },
+  };
+}
+
+function conv2d(cost: Cost<Conv2d>, layers: string[]): KernelCase {
+  return {
+    ...convolution(cost, layers),
+    name: `conv2d/${layers[0]}`,
+    // The others run by Winograd.
+    quick: !suitsWinograd(cost) || layers[0] === 'conv3_2',
+    needs: 'CONV2D',
+    setup(arena) {
+      const at = place(arena, cost);
+      const { height, width, outChannels } = at;
+      const run = arena.operation('CONV2D', [
+        ...[at.input, at.output, at.weights, at.scale, at.shift, 0, height, width, at.inStride],
+        ...[outChannels, outChannels, at.scratch, height * width],
+      ]);
+      return { run, error: () => convolutionError(arena, at) };
+    },
+  };
+}
+
+/** True where the engine takes Winograd for one image. */
+function suitsWinograd({ layer, outShape }: Cost<Conv2d>): boolean {
+  return layer.inChannels > 3 && chooseAlgorithm(layer, 1, outShape[2] as number, outShape[3] as number) === 'winograd';
+}
+
+function winograd(cost: Cost<Conv2d>, layers: string[]): KernelCase {
+  return {
+    ...convolution(cost, layers),
+    name: `winograd/${layers[0]}`,
+    quick: true,
+    needs: 'WINOGRAD',
+    setup(arena) {
+      const at = place(arena, cost);
+      const { height, width, inStride, outChannels } = at;
+      const kernels = arena.kernels as Record<string, (...args: number[]) => number>;
+      const tiles = tileCount(1, height, width);
+      const { block, together } = shareTiles(cost.layer, tiles, 1);
+      const transformed = arena.zeros(36 * inStride * outChannels);
+      kernels.packWinograd?.(at.weights, transformed, outChannels, inStride, arena.bytes(1024));
+      const workspace = arena.bytes(kernels.winogradWorkspace?.(block, inStride, outChannels, 1, 1) ?? 0);
+      const run = arena.operation('WINOGRAD', [
+        ...[at.input, at.output, transformed, at.weights, at.scale, at.shift, 0, 0, height, width, inStride],
+        ...[outChannels, outChannels, at.scratch, workspace, block, tiles, Number(together)],
+      ]);
+      return { run, error: () => convolutionError(arena, at) };
+    },
+  };
+}
+
+function convolution(
+  { inShape, macs, bytes }: Cost<Conv2d>,
+  layers: string[],
+): Omit<KernelCase, 'name' | 'quick' | 'needs' | 'setup'> {
+  return { layers, shape: `${inShape[1]} × ${inShape[2]} × ${inShape[3]}`, input: inShape, macs, bytes };
+}
+
+interface PlacedConvolution {
+  readonly input: number;
+  readonly output: number;
+  readonly weights: number;
+  readonly scale: number;
+  readonly shift: number;
+  readonly scratch: number;
+  readonly height: number;
+  readonly width: number;
+  readonly inStride: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+}
+
+function place(arena: Arena, { layer, inShape }: Cost<Conv2d>): PlacedConvolution {
+  const [, , height = 0, width = 0] = inShape;
+  const { inChannels, outChannels } = layer;
+  const inStride = stride(inChannels);
+  const [scale, shift] = ones(arena, outChannels);
+  return {
+    input: arena.image(height, width, inStride),
+    output: arena.zeros((height + 2) * (width + 2) * outChannels),
+    // Kaiming's bound, so that the results, and their errors, are of a network's size.
+    weights: arena.random(outChannels * 9 * inStride, Math.sqrt(6 / (9 * inChannels))),
+    scale,
+    shift,
+    scratch: arena.bytes(arena.constant('SCRATCH')),
+    ...{ height, width, inStride, inChannels, outChannels },
+  };
+}
+
+function convolutionError(arena: Arena, at: PlacedConvolution): number {
+  const { f32 } = arena;
+  const { input, output, weights, height, width, inStride, inChannels, outChannels } = at;
+  const row = (width + 2) * inStride;
+  return worst(spread(height * width * outChannels), (index) => {
+    const [pixel, channel] = [Math.floor(index / outChannels), index % outChannels];
+    const [y, x] = [Math.floor(pixel / width), pixel % width];
+    let sum = 0;
+    for (let tap = 0; tap < 9; tap++) {
+      const from = (y + Math.floor(tap / 3)) * row + (x + (tap % 3)) * inStride;
+      for (let c = 0; c < inChannels; c++) {
+        const weight = value(f32, weights, packed(9 * inStride, tap * inStride + c, channel));
+        sum += value(f32, input, from + c) * weight;
+      }
+    }
+    return sum - value(f32, output, ((y + 1) * (width + 2) + x + 1) * outChannels + channel);
+  });
+}
+
+function maxPool2d({ layer, inShape, bytes }: LayerCost): KernelCase {
+  const [, channels = 0, height = 0, width = 0] = inShape;
+  return {
+    name: `maxPool2d/${layer.name}`,
+    layers: [layer.name],
+    shape: `${channels} × ${height} × ${width}`,
+    input: inShape,
+    macs: 0,
+    bytes,
+    quick: false,
+    needs: 'MAX_POOL2D',
+    setup(arena) {
+      const input = arena.image(height, width, channels);
+      const [down, across] = [Math.floor(height / 2), Math.floor(width / 2)];
+      const output = arena.zeros((down + 2) * (across + 2) * channels);
+      return {
+        run: arena.operation('MAX_POOL2D', [input, output, 1, height, width, channels]),
+        error() {
+          const { f32 } = arena;
+          return worst(spread(down * across * channels), (index) => {
+            const [pixel, c] = [Math.floor(index / channels), index % channels];
+            const [y, x] = [Math.floor(pixel / across), pixel % across];
+            const taps = [0, 1].flatMap((i) =>
+              [0, 1].map((j) => value(f32, input, ((2 * y + i + 1) * (width + 2) + 2 * x + j + 1) * channels + c)),
+            );
+            return Math.max(...taps) - value(f32, output, ((y + 1) * (across + 2) + x + 1) * channels + c);
+          });
+        },
+      };
+    },
+  };
+}
+
+function linear({ layer, inShape, macs, bytes }: Cost<Linear>): KernelCase {
+  const [batch = 1] = inShape;
+  const { inFeatures, outFeatures } = layer;
+  return {
+    name: `linear/${layer.name}-b${batch}`,
+    layers: [layer.name],
+    shape: `${batch} × ${inFeatures} → ${outFeatures}`,
+    input: inShape,
+    macs,
+    bytes,
+    quick: batch === 1,
+    needs: 'LINEAR',
+    setup(arena) {
+      const input = arena.random(batch * inFeatures);
+      const output = arena.zeros(batch * outFeatures);
+      const weights = arena.random(outFeatures * inFeatures, Math.sqrt(6 / inFeatures));
+      const bias = arena.zeros(outFeatures);
+      const scratch = arena.bytes(arena.constant('SCRATCH'));
+      const words = [input, output, weights, bias, 0, batch, inFeatures, outFeatures, scratch];
+      return {
+        run: arena.operation('LINEAR', words),
+        error() {
+          const { f32 } = arena;
+          return worst(spread(batch * outFeatures), (index) => {
+            const [row, column] = [Math.floor(index / outFeatures), index % outFeatures];
+            let sum = 0;
+            for (let i = 0; i < inFeatures; i++) {
+              sum += value(f32, input, row * inFeatures + i) * value(f32, weights, column * inFeatures + i);
+            }
+            return sum - value(f32, output, index);
+          });
+        },
+      };
+    },
+  };
+}
+
+/** An epilogue that changes nothing: scale 1, shift 0. */
+function ones(arena: Arena, count: number): [scale: number, shift: number] {
+  const scale = arena.zeros(count);
+  arena.f32.fill(1, scale / 4, scale / 4 + count);
+  return [scale, arena.zeros(count)];
+}
+
+/** Where element (row, column) of B lies in panels (⌈N/8⌉, K, 8). */
+function packed(k: number, row: number, column: number): number {
+  return (Math.floor(column / 8) * k + row) * 8 + (column % 8);
+}
+
+function value(f32: Float32Array, address: number, index: number): number {
+  return f32[address / 4 + index] as number;
+}
+
+function worst(indices: readonly number[], errorAt: (index: number) => number): number {
+  return Math.max(...indices.map((index) => Math.abs(errorAt(index))));
+}

@@ -1,0 +1,58 @@
+import { type MODEL_NAMES, resolveConfig } from '../../src/config.js';
+import { createLayers, type Layer, parametersOf } from '../../src/layers.js';
+import { inferShapes } from '../../src/shape.js';
+import { numel } from '../../src/tensor.js';
+
+export type NetworkName = (typeof MODEL_NAMES)[number];
+
+/** A layer with what it costs for one input. */
+export interface LayerCost {
+  readonly layer: Layer;
+  readonly inShape: readonly number[];
+  readonly outShape: readonly number[];
+  /** Multiply-accumulates of the direct method. */
+  readonly macs: number;
+  /** Weights, input and output, each once, in float32. */
+  readonly bytes: number;
+}
+
+/** The layers up to the logits, of an input (batch, 3, size, size). */
+export function layerCosts(model: string, batch: number, size: number): LayerCost[] {
+  const all = networkLayers(model);
+  const shapes = inferShapes(all, [batch, 3, size, size]);
+  return all.map((layer, i) => {
+    const inShape = i === 0 ? [batch, 3, size, size] : (shapes[i - 1] as number[]);
+    const outShape = shapes[i] as number[];
+    const weights = parametersOf(layer).reduce((total, { shape }) => total + numel(shape), 0);
+    return {
+      layer,
+      inShape,
+      outShape,
+      macs: macsOf(layer, outShape),
+      bytes: 4 * (weights + numel(inShape) + numel(outShape)),
+    };
+  });
+}
+
+/** A network's layers without the softmax at its end. */
+export function networkLayers(model: string): Layer[] {
+  return createLayers(resolveConfig(model)).filter(({ op }) => op !== 'softmax');
+}
+
+function macsOf(layer: Layer, outShape: readonly number[]): number {
+  if (layer.op === 'conv2d') return numel(outShape) * layer.inChannels * 9;
+  if (layer.op === 'linear') return numel(outShape) * layer.inFeatures;
+  return 0;
+}
+
+/** The sums over a network: only convolutions and linear layers and pools move bytes of their own once fused. */
+export function networkCost(model: string, batch: number, size: number): { macs: number; bytes: number } {
+  const costs = layerCosts(model, batch, size);
+  const moving = costs.filter(
+    ({ layer }) => layer.op === 'conv2d' || layer.op === 'linear' || layer.op === 'maxPool2d',
+  );
+  return {
+    macs: costs.reduce((total, { macs }) => total + macs, 0),
+    bytes: moving.reduce((total, { bytes }) => total + bytes, 0),
+  };
+}

@@ -1,0 +1,40 @@
+import type { CreateOptions } from '../../../src/vgg.js';
+import { type Job, type Profile, Unavailable } from '../job.js';
+import type { LoadedSystem, System } from './system.js';
+
+/** The library as its users get it: the built package, by its public interface alone. */
+type Library = Pick<typeof import('../../../src/index.js'), 'VGGNet' | 'Tensor'>;
+
+/** What newer versions of the library have, and this source must not depend on. */
+interface Newer {
+  profile?(input: unknown): Promise<Profile>;
+}
+
+export const vggnet: System = {
+  async load(job: Job): Promise<LoadedSystem> {
+    const { VGGNet, Tensor } = (await import(job.files.library)) as Library;
+    const options: CreateOptions & { threads: number } = {
+      weights: job.files.safetensors,
+      device: job.backend === 'webgpu' ? 'webgpu' : 'wasm',
+      deterministic: job.build === 'simd',
+      threads: job.threads,
+    };
+    const model = await VGGNet.create(job.model, options);
+    const { build, threads, reason } = model.device;
+    if (job.build && build !== job.build) {
+      throw new Unavailable(`this runtime does not validate the ${job.build} build; the library took ${build}`);
+    }
+    if (job.backend === 'wasm' && threads !== job.threads) {
+      throw new Unavailable(`asked for ${job.threads} threads, the library runs on ${threads} (${reason})`);
+    }
+    const { profile } = model as Newer;
+    return {
+      info: { version: 'this commit', build, threads },
+      prepare(input, shape) {
+        const tensor = new Tensor(input, shape);
+        return async () => (await model.forward(tensor)).data;
+      },
+      ...(profile && { profile: (input, shape) => profile.call(model, new Tensor(input, shape)) }),
+    };
+  },
+};

@@ -1,0 +1,90 @@
+import { createWriteStream, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { parametersOf } from '../../../src/layers.js';
+import { writeSafetensors } from '../../../src/weights/write.js';
+import { type GeneratedKind, generatedTensor } from '../../../test/support/generated.js';
+import { networkLayers } from '../network.js';
+import { onnxModel } from './onnx.js';
+
+/** Of the file's contents: raise it when they change, so that old files in .cache are not taken. */
+const VERSION = 1;
+
+export interface WeightFiles {
+  readonly safetensors: string;
+  readonly onnx: string;
+}
+
+/**
+ * A network's weights in `folder`, the same values as safetensors and as ONNX; made if they are not there. They are
+ * those of the tests (test/support/generated.ts), for which PyTorch's logits are stored.
+ */
+export async function prepareWeights(
+  folder: string,
+  model: string,
+  options: { onnx: boolean; signal: AbortSignal },
+): Promise<WeightFiles> {
+  mkdirSync(folder, { recursive: true });
+  const files = weightFiles(folder, model);
+  await makeFile(files.safetensors, () => safetensorsOf(model), options.signal);
+  if (options.onnx) await makeFile(files.onnx, () => Readable.from(onnxModel(model, valuesOf(model))), options.signal);
+  return files;
+}
+
+export function weightFiles(folder: string, model: string): WeightFiles {
+  return {
+    safetensors: join(folder, `${model}-v${VERSION}.safetensors`),
+    onnx: join(folder, `${model}-v${VERSION}.onnx`),
+  };
+}
+
+export function removeWeights(folder: string, model: string): void {
+  for (const path of Object.values(weightFiles(folder, model))) rmSync(path, { force: true });
+}
+
+/** Reads files through, so that the system has them in memory for every row that loads them. */
+export async function warmFiles(paths: readonly string[], signal: AbortSignal): Promise<void> {
+  const buffer = Buffer.allocUnsafe(2 ** 23);
+  for (const path of paths) {
+    const file = await open(path);
+    try {
+      while ((await file.read(buffer, 0, buffer.length)).bytesRead > 0) signal.throwIfAborted();
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+async function makeFile(path: string, content: () => Readable, signal: AbortSignal): Promise<void> {
+  if (existsSync(path)) return;
+  const unfinished = `${path}.${process.pid}`;
+  try {
+    await pipeline(content(), createWriteStream(unfinished, { highWaterMark: 2 ** 23 }), { signal });
+    renameSync(unfinished, path);
+  } finally {
+    rmSync(unfinished, { force: true });
+  }
+}
+
+/** The generated values of a parameter of the network, by its torchvision name. */
+function valuesOf(model: string): (name: string) => Float32Array {
+  const specs = new Map(
+    networkLayers(model).flatMap((layer) =>
+      parametersOf(layer).map(({ name, shape }) => [name, { shape, norm: layer.op === 'batchNorm2d' }] as const),
+    ),
+  );
+  return (name) => {
+    const spec = specs.get(name);
+    if (!spec) throw new Error(`${model} has no parameter ${name}`);
+    const key = name.slice(name.lastIndexOf('.') + 1);
+    return generatedTensor(name, spec.shape, (spec.norm ? `norm.${key}` : key) as GeneratedKind).data;
+  };
+}
+
+function safetensorsOf(model: string): Readable {
+  const entries = networkLayers(model).flatMap(parametersOf);
+  // The web's stream and Node's differ in their types alone.
+  return Readable.fromWeb(writeSafetensors(entries, valuesOf(model)) as Parameters<typeof Readable.fromWeb>[0]);
+}
