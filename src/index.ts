@@ -1,4 +1,5 @@
 export type { DeviceInfo, StepTime } from './backend.js';
+export type { Prediction } from './classes.js';
 export type { Architecture, ModelName, ModelOptions, VGGConfig } from './config.js';
 export { MODEL_NAMES, VGG_TYPES } from './config.js';
 export type { DeviceName, DeviceOptions } from './device.js';
@@ -14,7 +15,7 @@ export type { Layer } from './layers.js';
 export type { ImageOptions, IncompatibleKeys, LoadOptions } from './load.js';
 export type { LayerSummary, ModelSummary } from './summary.js';
 export { Tensor } from './tensor.js';
-export type { Builder, ClassifyOptions, CreateOptions, ForwardOptions, Prediction, Profile } from './vgg.js';
+export type { Builder, ClassifyOptions, CreateOptions, ForwardOptions, Profile } from './vgg.js';
 export { VGGNet, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn } from './vgg.js';
 export type { WeightsInput } from './weights/bytes.js';
 export { saveFile } from './weights/file.js';

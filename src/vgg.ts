@@ -1,4 +1,5 @@
 import type { Backend, DeviceInfo, Executable, RunOptions, StepTime } from './backend.js';
+import { type Prediction, topClasses } from './classes.js';
 import { type Architecture, type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
 import { createBackend, type DeviceOptions } from './device.js';
 import { lowbias32 } from './dropout.js';
@@ -42,14 +43,6 @@ export interface ForwardOptions {
 export interface ClassifyOptions extends ForwardOptions {
   /** How many classes to give, best first. Default 5, or all if there are fewer. */
   topK?: number | undefined;
-}
-
-/** A class and how likely the network holds it. */
-export interface Prediction {
-  readonly label: string;
-  readonly index: number;
-  /** From 0 to 1; all classes' add up to 1. */
-  readonly probability: number;
 }
 
 /** The times of one forward. */
@@ -403,18 +396,6 @@ interface StateEntry {
   readonly name: string;
   readonly shape: readonly number[];
   readonly read: () => Promise<Float32Array>;
-}
-
-/** The `count` highest probabilities, best first; of equal ones, and of NaN, the first come first. */
-function topClasses(probabilities: Float32Array, count: number, labels: readonly string[]): Prediction[] {
-  const order = Array.from(probabilities.keys()).sort(
-    (a, b) => (probabilities[b] as number) - (probabilities[a] as number) || a - b,
-  );
-  return order.slice(0, count).map((index) => ({
-    label: labels[index] as string,
-    index,
-    probability: probabilities[index] as number,
-  }));
 }
 
 /** Builds one network of the family; the options are those of `VGGNet.create`. */

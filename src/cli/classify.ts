@@ -1,6 +1,7 @@
+import type { Prediction } from '../classes.js';
 import type { DeviceName } from '../device.js';
 import { VGGNetError } from '../errors.js';
-import type { Prediction, VGGNet } from '../vgg.js';
+import type { VGGNet } from '../vgg.js';
 import { reportFailure, UsageError } from './failure.js';
 import { chooseModel, loadModel, type ModelChoice } from './model.js';
 import { formatDevice, formatMs, print, printable, printJson } from './output.js';
