@@ -21,7 +21,7 @@ export interface ParameterChunk {
   readonly data: Float32Array;
 }
 
-/** Every parameter of a program, each value once, in chunks of at most a few MiB, so that no model is held twice. */
+/** Every parameter of a program, each value once, in chunks of at most a MiB or so, so that no model is held twice. */
 export type ParameterStream = AsyncIterable<ParameterChunk>;
 
 /** Where a model runs. */

@@ -9,6 +9,7 @@ import { describeCommit, describeMachine, otherLoad } from './machine.js';
 import { type Group, type MainRuntime, makePlan, nodeRuntime, select } from './plan.js';
 import { measured, type Row, RowFile, readRows } from './record.js';
 import { createRuntimes, MACHINE_NODE } from './runtimes/index.js';
+import { servePage } from './runtimes/visitor.js';
 import { Suite } from './suite.js';
 
 interface Options {
@@ -17,6 +18,7 @@ interface Options {
   readonly list?: true;
   readonly redraw?: true;
   readonly report?: boolean;
+  readonly page?: true | number;
   readonly only: readonly Level[];
   readonly rows: readonly string[];
   readonly samples?: number;
@@ -45,6 +47,11 @@ export async function main(argv: readonly string[], benchFolder: string): Promis
     .option('--list', 'print the ids of the rows, and measure nothing')
     .option('--redraw', 'make the tables and plots anew from the rows that are there, and measure nothing')
     .option('--no-report', 'write rows, and leave the tables and plots as they are')
+    .option(
+      '--page [port]',
+      'serve the page that measures a browser of your choice, and measure nothing here',
+      parsePort,
+    )
     .addHelpText('after', EXAMPLES)
     .allowExcessArguments(false)
     .exitOverride();
@@ -57,6 +64,7 @@ export async function main(argv: readonly string[], benchFolder: string): Promis
 }
 
 async function run(options: Options, benchFolder: string): Promise<number> {
+  if (options.page !== undefined) return servePage(benchFolder, options.page === true ? 8080 : options.page);
   const quick = Boolean(options.quick || options.check);
   const runtimes = createRuntimes(benchFolder);
   const plan = makePlan({
@@ -195,4 +203,12 @@ function parseCount(text: string): number {
     throw new InvalidArgumentError(`expected an integer from 1 to 1000, got '${text}'.`);
   }
   return count;
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new InvalidArgumentError(`expected a port from 0 to 65535, got '${text}'.`);
+  }
+  return port;
 }

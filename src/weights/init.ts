@@ -18,8 +18,8 @@ export interface InitOptions {
   readonly only?: ReadonlySet<string> | undefined;
 }
 
-/** Values in a chunk: 4 MiB of float32. */
-const CHUNK_VALUES = 2 ** 20;
+/** Values in a chunk: 1 MiB of float32. */
+const CHUNK_VALUES = 2 ** 18;
 /** Values passed over between two looks at the clock. */
 const DISCARD_VALUES = 2 ** 22;
 /** Milliseconds of work after which other tasks get a turn, so that timers, signals and a page stay alive. */

@@ -15,7 +15,7 @@ export interface OpenOptions {
 }
 
 /** Bytes read, and bytes given, at once. */
-const CHUNK_BYTES = 2 ** 22;
+const CHUNK_BYTES = 2 ** 20;
 /** A header of a stream is read in parts of this size, so that a false length costs nothing. */
 const HEADER_PART_BYTES = 2 ** 20;
 const LENGTH_BYTES = 8;

@@ -71,7 +71,7 @@ describe('initSource', () => {
     });
   });
 
-  test('seeds differ, and chunks are of at most 4 MiB', async () => {
+  test('seeds differ, and chunks are of at most 1 MiB', async () => {
     const config = resolveConfig([4], { hiddenFeatures: 1100, numClasses: 2, poolSize: 1 });
     const a = await readAll(initSource(config, { init: 'torchvision', seed: 1 }));
     const b = await readAll(initSource(config, { init: 'torchvision', seed: 2 }));
@@ -83,7 +83,7 @@ describe('initSource', () => {
       expect(name).toBe('classifier.3.weight');
       lengths.push(data.length);
     }
-    expect(lengths).toEqual([2 ** 20, 1100 ** 2 - 2 ** 20]);
+    expect(lengths).toEqual([2 ** 18, 2 ** 18, 2 ** 18, 2 ** 18, 1100 ** 2 - 2 ** 20]);
   });
 
   test('a signal from a timer stops it', async () => {
