@@ -1,4 +1,5 @@
 import { throwIfAborted, VGGNetError } from '../errors.js';
+import { abortable } from '../weights/abort.js';
 import { type ByteInput, readImageBytes } from './bytes.js';
 import { type Drawable, decodeWithCanvas, hasCanvas, isDrawable, readDrawable } from './canvas.js';
 import { type ImageHeader, nameOf, readImageHeader } from './header.js';
@@ -62,21 +63,4 @@ function checkedHeader(bytes: Uint8Array): ImageHeader {
 /** Decoders give a GIF's transparent pixels as black. Without its transparency they keep their colour. */
 function keepTransparentColour(bytes: Uint8Array, { transparencyAt }: ImageHeader): void {
   if (transparencyAt !== undefined) bytes[transparencyAt] = (bytes[transparencyAt] as number) & ~1;
-}
-
-/** The work's result, or `ABORTED` as soon as the signal fires: no decoder can be stopped half way. */
-function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return work;
-  return new Promise<T>((resolve, reject) => {
-    const stop = (): void => {
-      try {
-        throwIfAborted(signal);
-      } catch (error) {
-        reject(error);
-      }
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    stop();
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
-  });
 }
