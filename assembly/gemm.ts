@@ -10,7 +10,7 @@
  * packed block of A stays in L2, a slice of a panel of B (16 KiB) in L1, a tile of C in registers.
  */
 import { V } from './simd';
-import { MR, NR, ROW, rowA, sliceMode, tile } from './tile';
+import { MR, NR, ROW, foursOf, rowA, sliceMode, tile, tile4x8 } from './tile';
 
 /** Most steps of K in a slice, between a load and a store of the accumulators. */
 export const KC: i32 = 512;
@@ -21,13 +21,16 @@ export const SCRATCH: i32 = MC * <i32>ROW + MC * KC * 4;
 
 /**
  * One block: `count` ≤ MC rows of the table at `rows`, times panels `first` to `last` − 1 of B. Each row of A is
- * `runs` runs of `length` consecutive values, `stride` bytes apart, so K = runs · length. Entries up to the next
- * multiple of MR are filled with the last row, which is then computed more than once, to the same result.
+ * `runs` runs of `length` consecutive values, `stride` bytes apart, so K = runs · length. The entries that the last
+ * tile has over are filled with the last row, which is then computed more than once, to the same result.
  */
 export function gemmBlock(
   rows: usize, count: i32, b: usize, first: i32, last: i32, runs: i32, length: i32, stride: usize,
 ): void {
-  for (; count % MR != 0; count++) memory.copy(rows + <usize>count * ROW, rows + <usize>(count - 1) * ROW, ROW);
+  const fours = foursOf(count);
+  // Rows in panels of MR, and with those in panels of four.
+  const high = ((count - 4 * fours + MR - 1) / MR) * MR, all = high + 4 * fours;
+  for (; count < all; count++) memory.copy(rows + <usize>count * ROW, rows + <usize>(count - 1) * ROW, ROW);
   const packed = rows + <usize>MC * ROW;
   const k = runs * length;
   // A short K is one slice over all runs; a long one is cut evenly within each run.
@@ -38,24 +41,29 @@ export function gemmBlock(
     const run = slice / parts, part = slice % parts;
     const from = (part * length) / parts, to = ((part + 1) * length) / parts;
     const steps = whole ? k : to - from;
-    for (let row = 0; row < count; row += MR) {
+    for (let row = 0; row < all; ) {
+      const height = row < high ? MR : 4;
       let panel = packed + (<usize>(row * steps) << 2);
       const entries = rows + <usize>row * ROW;
       if (whole) {
         for (let i = 0; i < runs; i++) {
-          packRows(entries, <usize>i * stride, length, panel);
-          panel += <usize>(MR * length) << 2;
+          packRows(entries, height, <usize>i * stride, length, panel);
+          panel += <usize>(height * length) << 2;
         }
       } else {
-        packRows(entries, <usize>run * stride + (<usize>from << 2), steps, panel);
+        packRows(entries, height, <usize>run * stride + (<usize>from << 2), steps, panel);
       }
+      row += height;
     }
     const mode = sliceMode(slice, slices);
     const slab = b + (<usize>(run * length + from) << 5);
     for (let panel = first; panel < last; panel++) {
       const columns = slab + (<usize>panel * <usize>k << 5);
-      for (let row = 0; row < count; row += MR) {
+      for (let row = 0; row < high; row += MR) {
         tile(rows + <usize>row * ROW, packed + (<usize>(row * steps) << 2), columns, steps, panel, mode);
+      }
+      for (let row = high; row < all; row += 4) {
+        tile4x8(rows + <usize>row * ROW, packed + (<usize>(row * steps) << 2), columns, steps, panel, mode);
       }
     }
   }
@@ -68,12 +76,13 @@ export function panelsOf(n: i32): i32 {
   return (n + NR - 1) / NR;
 }
 
-/** Packs `count` values from `offset` bytes on of MR rows as (count, MR). */
-function packRows(rows: usize, offset: usize, count: i32, out: usize): void {
+/** Packs `count` values from `offset` bytes on of `height` rows, 4 or MR, as (count, height). */
+function packRows(rows: usize, height: i32, offset: usize, count: i32, out: usize): void {
+  const six = MR > 4 && height > 4;
   let a0 = rowA(rows, 0) + offset, a1 = rowA(rows, 1) + offset;
   let a2 = rowA(rows, 2) + offset, a3 = rowA(rows, 3) + offset;
-  let a4 = MR > 4 ? rowA(rows, 4) + offset : 0, a5 = MR > 4 ? rowA(rows, 5) + offset : 0;
-  const step = <usize>MR << 2;
+  let a4 = six ? rowA(rows, 4) + offset : 0, a5 = six ? rowA(rows, 5) + offset : 0;
+  const step = <usize>height << 2;
   const end = a0 + (<usize>count << 2), end4 = a0 + (<usize>(count & ~3) << 2);
   while (a0 < end4) {
     // Rows 0 to 3 by a 4×4 transpose, 4 and 5 by half of one.
@@ -84,7 +93,7 @@ function packRows(rows: usize, offset: usize, count: i32, out: usize): void {
     v128.store(out + step, v128.shuffle<f32>(r01, r23, 2, 3, 6, 7));
     v128.store(out + 2 * step, v128.shuffle<f32>(s01, s23, 0, 1, 4, 5));
     v128.store(out + 3 * step, v128.shuffle<f32>(s01, s23, 2, 3, 6, 7));
-    if (MR > 4) {
+    if (six) {
       const r4 = v128.load(a4), r5 = v128.load(a5);
       const r45 = v128.shuffle<f32>(r4, r5, 0, 4, 1, 5), s45 = v128.shuffle<f32>(r4, r5, 2, 6, 3, 7);
       v128.store64_lane(out, r45, 0, 16);
@@ -101,7 +110,7 @@ function packRows(rows: usize, offset: usize, count: i32, out: usize): void {
     store<f32>(out, load<f32>(a1), 4);
     store<f32>(out, load<f32>(a2), 8);
     store<f32>(out, load<f32>(a3), 12);
-    if (MR > 4) {
+    if (six) {
       store<f32>(out, load<f32>(a4), 16);
       store<f32>(out, load<f32>(a5), 20);
       a4 += 4; a5 += 4;

@@ -4,6 +4,7 @@
  * so any number of threads gives the same result to the bit.
  */
 import { Conv2dArgs, conv2d } from './conv2d';
+import { conv2dRgb, isRgb } from './conv2d-rgb';
 import { LinearArgs, linear } from './linear';
 import { MaxPool2dArgs, maxPool2d } from './pool';
 import { ARGUMENTS, DONE, EPOCH, OPERATION, join, waitChange, wake } from './team';
@@ -30,7 +31,7 @@ export function parallel(operation: i32, args: usize, control: usize, threads: i
   }
 }
 
-/** What a helper does until its worker is ended. `thread` is from 1 to `threads` − 1. */
+/** What a helper does until the team is given up, which traps. `thread` is from 1 to `threads` − 1. */
 export function helper(control: usize, thread: i32, threads: i32): void {
   join(control, threads);
   if (!ASC_FEATURE_THREADS) return;
@@ -45,6 +46,7 @@ export function helper(control: usize, thread: i32, threads: i32): void {
 function share(operation: i32, args: usize, thread: i32, threads: i32): void {
   switch (operation) {
     case CONV2D:
+      if (isRgb(changetype<Conv2dArgs>(args))) return conv2dRgb(changetype<Conv2dArgs>(args), thread, threads);
       return conv2d(changetype<Conv2dArgs>(args), thread, threads);
     case WINOGRAD:
       return winograd(changetype<WinogradArgs>(args), thread, threads);

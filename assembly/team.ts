@@ -4,21 +4,23 @@
  *
  * A thread that waits looks at a word for some ten microseconds, which covers the gap between two layers, and then
  * sleeps: an idle model burns no time, and no wait can miss its wake-up, since a sleeper says so before it looks for
- * the last time.
+ * the last time. If a thread is gone the others would wait for ever: then the team is given up.
  */
 
-/** Counts operations; helpers wait for it to change. */
-export const EPOCH: usize = 0;
-/** The operation, and the address of its arguments. */
-export const OPERATION: usize = 64;
-export const ARGUMENTS: usize = 68;
-/** Helpers that have finished their share of it. */
-export const DONE: usize = 128;
-/** Threads that have come to the barrier, and how often it has opened. */
-const ARRIVED: usize = 192;
-const GENERATION: usize = 256;
+/** Not zero: the team is given up, since one of its threads is gone. Every wait that would sleep traps. */
+const GIVEN_UP: usize = 0;
 /** Threads that sleep or are about to. */
-const SLEEPERS: usize = 320;
+const SLEEPERS: usize = 4;
+/** Counts operations; helpers wait for it to change. */
+export const EPOCH: usize = 64;
+/** The operation, and the address of its arguments. */
+export const OPERATION: usize = 128;
+export const ARGUMENTS: usize = 132;
+/** Helpers that have finished their share of it. */
+export const DONE: usize = 192;
+/** Threads that have come to the barrier, and how often it has opened. */
+const ARRIVED: usize = 256;
+const GENERATION: usize = 320;
 /** Bytes of the control block: words that several threads write lie in cache lines of their own. */
 export const CONTROL: i32 = 384;
 
@@ -63,7 +65,11 @@ export function waitChange(word: usize, value: i32): void {
     if (atomic.load<i32>(control + word) != value) return;
   }
   atomic.add<i32>(control, 1, SLEEPERS);
-  while (atomic.load<i32>(control + word) == value) sleep(control + word, value);
+  while (atomic.load<i32>(control + word) == value) {
+    // Looked at again after each wake-up: who gives the team up wakes its sleepers until all are gone.
+    if (atomic.load<i32>(control, GIVEN_UP)) unreachable();
+    sleep(control + word, value);
+  }
   atomic.sub<i32>(control, 1, SLEEPERS);
 }
 

@@ -13,6 +13,8 @@ export interface LayerSummary {
   readonly parameters: number;
   /** Multiply-accumulates of convolutions and linear layers. */
   readonly macs: number;
+  /** Bytes of the weights in the form that Winograd's method takes, which are kept beside the weights themselves. */
+  readonly transformedBytes: number;
   /** Bytes of the output. */
   readonly outputBytes: number;
 }
@@ -25,6 +27,8 @@ export interface ModelSummary {
   readonly macs: number;
   /** Bytes of all parameters and running statistics in float32. */
   readonly parameterBytes: number;
+  /** Bytes of all weights in Winograd's form, which the model keeps beside them; 0 on a device that has none. */
+  readonly transformedBytes: number;
   /** Bytes of the largest pair of a layer's input and output: what a forward must hold at once. */
   readonly activationBytes: number;
   /** A table for people. */
@@ -35,9 +39,15 @@ const BYTES = 4;
 
 /**
  * What the layers make of an input, and what they cost.
+ * @param transformed for each layer, the bytes of its weights in Winograd's form
  * @throws VGGNetError `INVALID_SHAPE` if the input does not fit
  */
-export function summarize(config: VGGConfig, layers: readonly Layer[], inputShape: readonly number[]): ModelSummary {
+export function summarize(
+  config: VGGConfig,
+  layers: readonly Layer[],
+  inputShape: readonly number[],
+  transformed: readonly number[] = [],
+): ModelSummary {
   const shapes = inferShapes(layers, inputShape);
   const rows = layers.map((layer, i): LayerSummary => {
     const outputShape = shapes[i] as number[];
@@ -49,6 +59,7 @@ export function summarize(config: VGGConfig, layers: readonly Layer[], inputShap
       outputShape,
       parameters,
       macs: macsOf(layer, outputShape),
+      transformedBytes: transformed[i] ?? 0,
       outputBytes: numel(outputShape) * BYTES,
     };
   });
@@ -62,6 +73,7 @@ export function summarize(config: VGGConfig, layers: readonly Layer[], inputShap
     parameters: sum((row) => row.parameters),
     macs: sum((row) => row.macs),
     parameterBytes: held * BYTES,
+    transformedBytes: sum((row) => row.transformedBytes),
     activationBytes: Math.max(...rows.map((_, i) => (sizes[i] as number) + (sizes[i + 1] as number))),
   };
   return { ...summary, toString: () => formatSummary(summary) };
@@ -82,13 +94,14 @@ function formatSummary(summary: Omit<ModelSummary, 'toString'>): string {
   const count = (value: number): string => (value === 0 ? '' : value.toLocaleString('en-US'));
   const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
   const table = [
-    ['layer', 'operation', 'output shape', 'parameters', 'multiply-accumulates', 'output'],
+    ['layer', 'operation', 'output shape', 'parameters', 'multiply-accumulates', 'Winograd', 'output'],
     ...summary.layers.map((row) => [
       row.name,
       row.op,
       formatShape(row.outputShape),
       count(row.parameters),
       count(row.macs),
+      row.transformedBytes === 0 ? '' : mib(row.transformedBytes),
       mib(row.outputBytes),
     ]),
   ];
@@ -114,6 +127,7 @@ function formatSummary(summary: Omit<ModelSummary, 'toString'>): string {
     rule,
     `parameters             ${count(summary.parameters)} (${mib(summary.parameterBytes)} with running statistics, float32)`,
     `multiply-accumulates   ${count(summary.macs)}`,
+    `Winograd's weights     ${mib(summary.transformedBytes)} more`,
     `activations            ${mib(summary.activationBytes)} at once`,
   ].join('\n');
 }

@@ -9,14 +9,15 @@ import { bitsOf, createSmall, expectRefused, OPTIONS, smallInput } from './suppo
 
 /** A network of which a forward takes a few hundred milliseconds, in many layers. */
 const createSlow = (inline: boolean): Promise<VGGNet> =>
-  VGGNet.create([32, 32, 32, 32, 32, 32, 32, 32, 'M'], { ...OPTIONS, inline, deterministic: true });
+  VGGNet.create([32, 32, 32, 32, 32, 32, 32, 32, 'M'], { ...OPTIONS, device: 'wasm', inline, deterministic: true });
 const slowInput = (): Tensor => Tensor.randn([1, 3, 192, 192]);
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+// What happens when a worker ends is in wasm/healing.test.ts.
 describe.each([false, true])('calls at once, inline %s', (inline) => {
   test('ten forwards of different inputs and shapes each give what they give alone', async () => {
-    using model = await createSmall({ inline, deterministic: true });
+    using model = await createSmall({ device: 'wasm', inline, deterministic: true });
     const inputs = Array.from({ length: 10 }, (_, i) => Tensor.randn([1 + (i % 3), 3, 8 + i, 12], { seed: i }));
     const alone: number[][] = [];
     for (const input of inputs) alone.push(bitsOf(await model.forward(input)));
@@ -25,7 +26,7 @@ describe.each([false, true])('calls at once, inline %s', (inline) => {
   });
 
   test('forward, features, classify, stateDict and save do not disturb each other', async () => {
-    using model = await createSmall({ inline, deterministic: true });
+    using model = await createSmall({ device: 'wasm', inline, deterministic: true });
     const x = smallInput();
     const calls = () =>
       [
@@ -44,7 +45,7 @@ describe.each([false, true])('calls at once, inline %s', (inline) => {
   });
 
   test('an input changed, or taken away, right after the call has no influence', async () => {
-    using model = await createSmall({ inline, deterministic: true });
+    using model = await createSmall({ device: 'wasm', inline, deterministic: true });
     const x = smallInput();
     const calls: readonly ((input: Tensor) => Promise<unknown>)[] = [
       (input) => model.forward(input).then(bitsOf),
@@ -147,7 +148,9 @@ describe.each([false, true])('calls at once, inline %s', (inline) => {
   });
 
   test('many models at once are apart from each other', async () => {
-    const models = await Promise.all(Array.from({ length: 6 }, (_, seed) => createSmall({ inline, seed })));
+    const models = await Promise.all(
+      Array.from({ length: 6 }, (_, seed) => createSmall({ device: 'wasm', inline, seed })),
+    );
     const x = smallInput();
     const logits = await Promise.all(models.map((model) => model.forward(x)));
     expect(new Set(logits.map((tensor) => bitsOf(tensor).join())).size).toBe(6);
@@ -158,7 +161,7 @@ describe.each([false, true])('calls at once, inline %s', (inline) => {
 });
 
 describe('processes', () => {
-  const SMALL = `{ numClasses: 10, hiddenFeatures: 16, poolSize: 2 }`;
+  const SMALL = `{ device: 'wasm', numClasses: 10, hiddenFeatures: 16, poolSize: 2 }`;
 
   test('an idle model does not keep the process alive, before and after forwards', async () => {
     const { code, stdout, stderr, time } = await runModule(`
@@ -186,53 +189,6 @@ describe('processes', () => {
       });
     `);
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'created\ncomputed\nsaved\n' });
-  });
-
-  test('a worker that ends rejects all that waits with WORKER_CRASHED, and all that comes after', async () => {
-    const { code, stdout, stderr } = await runModule(`
-      import { createRequire, syncBuiltinESMExports } from 'node:module';
-      const threads = createRequire(import.meta.url)('node:worker_threads');
-      const workers = [];
-      threads.Worker = class extends threads.Worker {
-        constructor(...rest) { super(...rest); workers.push(this); }
-      };
-      syncBuiltinESMExports();
-      const { VGGNet, Tensor } = await import('vggnet');
-      const model = await VGGNet.create([32, 32, 32, 32, 'M'], ${SMALL});
-      const x = Tensor.randn([1, 3, 192, 192]);
-      const waiting = [model.forward(x), model.forward(x), model.stateDict()];
-      setTimeout(() => workers[0].terminate(), 30);
-      const codes = (await Promise.allSettled(waiting)).map(({ reason }) => reason?.code);
-      const later = [model.forward(x), model.classify(x), model.stateDict()];
-      codes.push(...(await Promise.allSettled(later)).map(({ reason }) => reason?.code));
-      console.log(codes.join(' '));
-      // New weights bring a new worker.
-      const source = await VGGNet.create([32, 32, 32, 32, 'M'], { ...${SMALL}, seed: 5 });
-      await model.loadWeights(source.save());
-      const [a, b] = [await model.forward(x), await source.forward(x)];
-      console.log(a.data.every((value, i) => value === b.data[i]));
-      // One that ends while a model is made, and one while the next part of its weights is waited for.
-      const making = VGGNet.create('vgg11').catch((error) => console.log(error.code));
-      setTimeout(() => workers.at(-1).terminate(), 300);
-      await making;
-      const file = new Uint8Array(await new Response(source.save()).arrayBuffer());
-      let at = 0;
-      const slow = new ReadableStream({
-        async pull(controller) {
-          if (at > file.length / 2) {
-            workers.at(-1).terminate();
-            await new Promise((resolve) => setTimeout(resolve, 200));
-          }
-          controller.enqueue(file.slice(at, (at += 4096)));
-        },
-      });
-      await VGGNet.load(slow).catch((error) => console.log(error.code));
-    `);
-    expect({ stdout, stderr }).toEqual({
-      stdout: `${Array(6).fill('WORKER_CRASHED').join(' ')}\ntrue\nWORKER_CRASHED\nWORKER_CRASHED\n`,
-      stderr: '',
-    });
-    expect(code).toBe(0);
   });
 
   test('a worker that cannot start is an error, and nothing hangs', async () => {
@@ -273,24 +229,24 @@ describe('processes', () => {
       const x = Tensor.randn([4, 3, 64, 64]);
       const wrong = saveSafetensors({ 'features.0.weight': Tensor.zeros([64, 3, 3, 4]) });
       // Of the right names and shapes, but short: it fails when half of it is in the engine.
-      const good = await VGGNet.create([32, 64, 'M'], { numClasses: 10, hiddenFeatures: 256 });
+      const good = await VGGNet.create([32, 64, 'M'], { device: 'wasm', numClasses: 10, hiddenFeatures: 256 });
       const file = new Uint8Array(await new Response(good.save()).arrayBuffer());
       const short = () => new Blob([file.subarray(0, file.length - 4)]).stream();
       const jobs = {
         async worker() {
-          const model = await VGGNet.create([32, 64, 'M'], { numClasses: 10, hiddenFeatures: 256 });
+          const model = await VGGNet.create([32, 64, 'M'], { device: 'wasm', numClasses: 10, hiddenFeatures: 256 });
           await model.forward(x);
           model.dispose();
         },
         async inline() {
-          const model = await VGGNet.create([32, 64, 'M'], { numClasses: 10, hiddenFeatures: 256, inline: true });
+          const model = await VGGNet.create([32, 64, 'M'], { device: 'wasm', numClasses: 10, hiddenFeatures: 256, inline: true });
           await model.forward(x);
           model.dispose();
         },
         async refused() {
-          await VGGNet.create([32, 64, 'M'], { weights: wrong }).catch(() => undefined);
+          await VGGNet.create([32, 64, 'M'], { device: 'wasm', weights: wrong }).catch(() => undefined);
           await good.loadWeights(short()).then(() => { throw new Error('loaded'); }, () => undefined);
-          await VGGNet.load(short(), { inline: true }).then(() => { throw new Error('loaded'); }, () => undefined);
+          await VGGNet.load(short(), { device: 'wasm', inline: true }).then(() => { throw new Error('loaded'); }, () => undefined);
         },
         async reloaded() {
           await good.loadWeights(file);
@@ -342,7 +298,7 @@ describe('VGG16', () => {
     const first = await runModule(
       `
       import { VGGNet, Tensor, saveFile } from 'vggnet';
-      const model = await VGGNet.create('vgg16');
+      const model = await VGGNet.create('vgg16', { device: 'wasm' });
       const x = Tensor.randn([1, 3, 224, 224]);
       let ticks = 0, last = performance.now(), longest = 0;
       const timer = setInterval(() => {
@@ -371,7 +327,7 @@ describe('VGG16', () => {
       `
       import { VGGNet, Tensor } from 'vggnet';
       let start = performance.now();
-      const model = await VGGNet.load(process.env.VGG16);
+      const model = await VGGNet.load(process.env.VGG16, { device: 'wasm' });
       const load = performance.now() - start;
       start = performance.now();
       const { data } = await model.forward(Tensor.randn([1, 3, 224, 224]));

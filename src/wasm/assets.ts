@@ -1,10 +1,19 @@
 import { readAsset } from '../asset.js';
+import { compileBytes } from './compile.js';
 import type { KernelFile } from './kernels.js';
-import { type SpawnOptions, spawnNodeWorker, spawnWebWorker, type WorkerHandle } from './spawn.js';
+import {
+  nodeWorkers,
+  type SpawnOptions,
+  spawnNodeWorker,
+  spawnWebWorker,
+  startFromText,
+  type WorkerHandle,
+  workerRefused,
+} from './spawn.js';
 
 /*
  * The files that lie beside the bundle. Each URL is written out in full, so that bundlers see it and take the file
- * along.
+ * along. The builds that have no files beside them take assets-workerd.ts or assets-inline.ts instead.
  */
 
 export type { WorkerHandle } from './spawn.js';
@@ -16,17 +25,44 @@ const KERNELS: Record<KernelFile, () => URL> = {
   'relaxed-simd-threads': () => new URL('./kernels/relaxed-simd-threads.wasm', import.meta.url),
 };
 
-export function readKernels(file: KernelFile): Promise<Uint8Array<ArrayBuffer>> {
-  return readAsset(KERNELS[file]());
+export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {
+  return compileBytes(await readAsset(KERNELS[file]()));
 }
 
-/** Starts the worker script: as a web worker where there are any, else by Node's worker_threads. */
+/** True where `spawnWorker` can start one. */
+export function hasWorkers(): boolean {
+  return typeof Worker === 'function' || nodeWorkers() !== undefined;
+}
+
+/**
+ * Starts the worker script: by Node's worker_threads where it is a file of the disk, else as a web worker. Deno has
+ * both, and its web workers keep the process alive, even when ended in `Atomics.wait`.
+ * @throws VGGNetError `BACKEND_UNAVAILABLE` if the runtime refuses
+ */
 export function spawnWorker(options: SpawnOptions): WorkerHandle {
-  if (typeof Worker === 'function') {
-    return spawnWebWorker(
-      new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'vggnet' }),
-      options,
-    );
+  if (nodeWorkers() && import.meta.url.startsWith('file:')) {
+    return spawnNodeWorker(new URL('./worker.js', import.meta.url), options);
   }
-  return spawnNodeWorker(new URL('./worker.js', import.meta.url), options);
+  const foreign = foreignScript();
+  return spawnWebWorker(foreign ? startFromText(`import ${JSON.stringify(foreign)};`) : startScript(), options);
+}
+
+function startScript(): Worker {
+  try {
+    return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'vggnet' });
+  } catch (error) {
+    throw workerRefused(error);
+  }
+}
+
+/**
+ * The worker script's URL if it is of another origin than the page, such as a CDN's: a page may not start it, but a
+ * worker of the page's own may import it.
+ */
+function foreignScript(): string | undefined {
+  // Not written as above: bundlers would take the script along a second time.
+  const { url } = import.meta;
+  const { href, origin, protocol } = new URL('./worker.js', url);
+  const page = globalThis.location?.origin;
+  return protocol.startsWith('http') && page !== undefined && page !== origin ? href : undefined;
 }

@@ -1,8 +1,10 @@
 import type { Backend, DeviceInfo, Executable } from '../backend.js';
+import { VGGNetError } from '../errors.js';
+import { hasWorkers } from './assets.js';
 import { WorkerExecutable } from './client.js';
-import { InlineExecutable } from './inline.js';
+import { transformedBytes, type WinogradOption } from './convolution.js';
 import { chooseBuild, compileKernels } from './kernels.js';
-import { hasWorkers } from './spawn.js';
+import { chooseForms, type MemoryOptions } from './memory.js';
 import { resolveThreads, type Threads } from './threads.js';
 
 export interface WasmOptions {
@@ -10,8 +12,10 @@ export interface WasmOptions {
   readonly inline?: boolean | undefined;
   /** Use the build whose results are the same to the bit on every machine. Default false. */
   readonly deterministic?: boolean | undefined;
-  /** Use Winograd's method where it is faster; its weights take 235 MB more in VGG16. Default true. */
-  readonly winograd?: boolean | undefined;
+  /** Use Winograd's method where it is faster (true, the default), never, or always with tiles of one size. */
+  readonly winograd?: WinogradOption | undefined;
+  /** The most bytes that a model's WebAssembly memory may have. Default: what WebAssembly allows, 4 GiB. */
+  readonly memoryLimit?: number | undefined;
   /** Threads that compute. Default 'auto': one for each core, up to 16. */
   readonly threads?: Threads | undefined;
   /** Why this backend was chosen, for `DeviceInfo`. */
@@ -20,24 +24,35 @@ export interface WasmOptions {
 
 /**
  * The kernels of assembly/ in WebAssembly SIMD.
- * @throws VGGNetError `BACKEND_UNAVAILABLE` where WebAssembly SIMD is missing
+ * @throws VGGNetError `BACKEND_UNAVAILABLE` where WebAssembly SIMD is missing; `INVALID_ARGUMENT`
  */
 export function createWasmBackend(options: WasmOptions): Backend {
+  checkMemoryLimit(options.memoryLimit);
   const build = chooseBuild(options.deterministic ?? false);
   const inline = options.inline ?? !hasWorkers();
   const { threads, note } = resolveThreads(options.threads ?? 'auto', inline);
   const device: DeviceInfo = { backend: 'wasm', build, threads, inline, reason: options.reason + note };
+  const memory: MemoryOptions = { winograd: options.winograd ?? true, threads, memoryLimit: options.memoryLimit };
   return {
     device,
     async compile(program, parameters, { signal } = {}): Promise<Executable> {
+      // Throws before a worker is started if there is too little memory.
+      chooseForms(program, memory);
       const module = await compileKernels(threads > 1 ? `${build}-threads` : build);
-      return (inline ? InlineExecutable : WorkerExecutable).compile(
-        module,
-        program,
-        { winograd: options.winograd ?? true, threads },
-        parameters,
-        signal,
-      );
+      // Loaded where it is needed: a page has the engine in its worker.
+      const made = inline ? (await import('./inline.js')).InlineExecutable : WorkerExecutable;
+      return made.compile(module, program, memory, parameters, signal);
+    },
+    transformedBytes(program) {
+      return chooseForms(program, memory).map((form, index) => {
+        const layer = program.layers[index];
+        return form === 'direct' || layer?.op !== 'conv2d' ? 0 : transformedBytes(layer, form);
+      });
     },
   };
+}
+
+function checkMemoryLimit(limit: number | undefined): void {
+  if (limit === undefined || (typeof limit === 'number' && limit > 0)) return;
+  throw new VGGNetError('INVALID_ARGUMENT', `memoryLimit must be a number of bytes above 0, got ${String(limit)}`);
 }

@@ -1,30 +1,38 @@
 import type { Executable, ParameterChunk, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
-import { spawnWorker, type WorkerHandle } from './assets.js';
+import { Crew, type Job } from './crew.js';
 import type { EngineOptions, Team } from './engine.js';
-import type { FromWorker, Request, Result } from './protocol.js';
+import type { Result } from './protocol.js';
 
 /** Chunks of parameters on their way to the worker at once: it packs one while the next is read. */
 const IN_FLIGHT = 2;
 
-interface Pending {
-  readonly resolve: (result: Result) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** An engine in a worker, so that the caller's thread stays free. */
+/**
+ * An engine in a worker, so that the caller's thread stays free.
+ *
+ * When a worker ends, or a kernel traps, the calls in progress and those that wait reject with `WORKER_CRASHED`. With
+ * several threads the weights are in shared memory that outlives the workers: the next call starts new ones on it, and
+ * they give the same bits. Every call tries that once. With one thread the memory dies with its worker, and every later
+ * call rejects too; a trap leaves the worker alive, and only the call that met it rejects.
+ *
+ * A forward never writes to weights. In train mode the running statistics change all together when it is complete, so
+ * one that was stopped, or trapped, has changed none of them.
+ */
 export class WorkerExecutable implements Executable {
-  /** The engine's own. */
-  readonly #worker: WorkerHandle;
-  readonly #helpers: WorkerHandle[] = [];
-  readonly #pending = new Map<number, Pending>();
-  #nextId = 0;
-  /** Why the worker can't be used any more. */
+  readonly #job: Job;
+  #crew: Crew;
+  /** The shared memory with the weights, when they are all there. */
+  #team: Team | undefined;
+  #loaded = false;
+  /** Settles as the last call's crew is ready: calls begin in the order in which they were made. */
+  #last: Promise<unknown> = Promise.resolve();
+  /** Why it can't be used any more. */
   #ended: VGGNetError | undefined;
 
-  private constructor() {
-    this.#worker = this.#spawn((message) => this.#receive(message));
+  private constructor(job: Job) {
+    this.#job = job;
+    this.#crew = this.#newCrew();
   }
 
   static async compile(
@@ -34,50 +42,14 @@ export class WorkerExecutable implements Executable {
     parameters: ParameterStream,
     signal?: AbortSignal,
   ): Promise<WorkerExecutable> {
-    const executable = new WorkerExecutable();
+    const executable = new WorkerExecutable({ module, program, options });
     try {
-      const team = (await executable.#ask({ type: 'create', module, program, options })) as Team | undefined;
-      if (team) await executable.#spawnHelpers(module, team, options.threads);
-      await executable.#writeAll(parameters, signal);
-      await executable.#ask({ type: 'finish' });
+      await executable.#load(parameters, signal);
       return executable;
     } catch (error) {
       executable.dispose();
       throw error;
     }
-  }
-
-  /** Starts a worker that ends the whole with it if it ends. Like all of them it lets the process go while it idles. */
-  #spawn(onMessage: (message: FromWorker) => void): WorkerHandle {
-    const worker = spawnWorker({
-      onMessage,
-      onEnd: (why) => {
-        this.#end(new VGGNetError('WORKER_CRASHED', `A worker that ran this model ended: ${why}`));
-      },
-    });
-    worker.idle();
-    return worker;
-  }
-
-  /** Starts the threads that help the engine's worker, and waits until they are ready to. */
-  async #spawnHelpers(module: WebAssembly.Module, team: Team, threads: number): Promise<void> {
-    const ready = Array.from({ length: threads - 1 }, (_, i) => {
-      return new Promise<void>((resolve, reject) => {
-        const helper = this.#spawn((message) => {
-          if ('error' in message)
-            reject(new VGGNetError('WORKER_CRASHED', `A thread failed: ${message.error.message}`));
-          else resolve();
-        });
-        this.#helpers.push(helper);
-        this.#pending.set(-1 - i, { resolve: () => resolve(), reject });
-        helper.busy();
-        helper.post({ id: -1 - i, request: { type: 'help', module, team, thread: i + 1, threads } }, []);
-      }).finally(() => {
-        this.#pending.delete(-1 - i);
-        this.#helpers[i]?.idle();
-      });
-    });
-    await Promise.all(ready);
   }
 
   async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
@@ -92,41 +64,53 @@ export class WorkerExecutable implements Executable {
   async #run(type: 'run' | 'profile', input: Tensor, { outputs, mode, seed, signal }: RunOptions): Promise<Result> {
     throwIfAborted(signal);
     const data = input.data.slice();
-    const id = this.#nextId;
-    const abort = (): void => this.#worker.post({ id, abort: true }, []);
-    const answer = this.#ask({ type, data, shape: input.shape, options: { outputs, mode, seed } }, [data.buffer]);
-    signal?.addEventListener('abort', abort, { once: true });
+    const crew = await this.#ready();
+    throwIfAborted(signal);
+    const request = { type, data, shape: input.shape, options: { outputs, mode, seed } };
     try {
-      return await answer;
+      return await crew.ask(request, [data.buffer], signal);
     } catch (error) {
       // The reason is the caller's own object, which no message carries.
       throwIfAborted(error instanceof VGGNetError && error.code === 'ABORTED' ? signal : undefined);
       throw error;
-    } finally {
-      signal?.removeEventListener('abort', abort);
     }
   }
 
   async readParameter(name: string): Promise<Float32Array> {
-    return (await this.#ask({ type: 'read', name })) as Float32Array;
+    return (await (await this.#ready()).ask({ type: 'read', name })) as Float32Array;
   }
 
   dispose(): void {
     this.#end(new VGGNetError('DISPOSED', 'This model was disposed of'));
   }
 
+  async #load(parameters: ParameterStream, signal: AbortSignal | undefined): Promise<void> {
+    this.#team = await this.#crew.start();
+    await this.#writeAll(parameters, signal);
+    await this.#crew.ask({ type: 'finish' });
+    this.#loaded = true;
+  }
+
   async #writeAll(parameters: ParameterStream, signal: AbortSignal | undefined): Promise<void> {
     const underWay: Promise<void>[] = [];
     const buffers: ArrayBuffer[] = [];
-    for await (const chunk of parameters) {
-      throwIfAborted(signal);
-      const write = this.#write(chunk, buffers);
-      // If the worker ends while the next chunk is read, this fails before it is looked at.
-      write.catch(() => undefined);
-      underWay.push(write);
-      if (underWay.length > IN_FLIGHT) await underWay.shift();
+    const chunks = parameters[Symbol.asyncIterator]();
+    /** The next chunk, or the end of the workers, whichever comes first: a stream may stall. */
+    const next = (): Promise<IteratorResult<ParameterChunk>> => Promise.race([chunks.next(), this.#crew.failure]);
+    try {
+      for (let chunk = await next(); !chunk.done; chunk = await next()) {
+        throwIfAborted(signal);
+        const write = this.#write(chunk.value, buffers);
+        // If the worker ends while the next chunk is read, this fails before it is looked at.
+        write.catch(() => undefined);
+        underWay.push(write);
+        if (underWay.length > IN_FLIGHT) await underWay.shift();
+      }
+      await Promise.all(underWay);
+    } finally {
+      // Not awaited: it comes after the chunk that is waited for. Who opened the stream closes it.
+      chunks.return?.().catch(() => undefined);
     }
-    await Promise.all(underWay);
   }
 
   /**
@@ -138,44 +122,44 @@ export class WorkerExecutable implements Executable {
     const buffer = spare && spare.byteLength >= data.byteLength ? spare : new ArrayBuffer(data.byteLength);
     const copy = new Float32Array(buffer, 0, data.length);
     copy.set(data);
-    const back = await this.#ask({ type: 'write', chunk: { name, offset, data: copy } }, [buffer]);
+    const back = await this.#crew.ask({ type: 'write', chunk: { name, offset, data: copy } }, [buffer]);
     buffers.push((back as Float32Array<ArrayBuffer>).buffer);
   }
 
-  #ask(request: Request, transfer: Transferable[] = []): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      if (this.#ended) {
-        reject(this.#ended);
-        return;
-      }
-      const id = this.#nextId++;
-      this.#pending.set(id, { resolve, reject });
-      this.#worker.busy();
-      this.#worker.post({ id, request }, transfer);
-    });
+  /** The workers, or new ones if those have crashed. */
+  #ready(): Promise<Crew> {
+    const crew = this.#last.then(() => (this.#crew.error ? this.#heal() : this.#crew));
+    this.#last = crew.catch(() => undefined);
+    return crew;
   }
 
-  #receive(message: FromWorker): void {
-    const pending = this.#pending.get(message.id);
-    this.#pending.delete(message.id);
-    if (this.#pending.size === 0) this.#worker.idle();
-    if ('error' in message) {
-      const { code, message: text, stack } = message.error;
-      const error = code
-        ? new VGGNetError(code, text)
-        : new VGGNetError('WORKER_CRASHED', `The engine failed: ${text}`);
-      error.cause ??= stack;
-      pending?.reject(error);
-    } else {
-      pending?.resolve(message.result);
+  async #heal(): Promise<Crew> {
+    const team = this.#team;
+    if (!team || this.#ended) throw this.#ended ?? this.#crew.error;
+    if (!(await this.#crew.stopped())) {
+      const why = 'A worker that crashed could not be stopped, and may still write to the memory: load the model again';
+      this.#end(new VGGNetError('WORKER_CRASHED', why));
     }
+    if (this.#ended) throw this.#ended;
+    this.#crew = this.#newCrew();
+    await this.#crew.start(team);
+    return this.#crew;
+  }
+
+  #newCrew(): Crew {
+    const describe = (why: string): string => {
+      if (!this.#loaded) return `A worker ended while the model was loaded: ${why}`;
+      return this.#team
+        ? `A worker that ran this model failed: ${why}. The next call starts new ones on the same weights`
+        : `The worker that ran this model ended, and its weights with it: ${why}. Load the model again`;
+    };
+    return new Crew(this.#job, describe);
   }
 
   #end(error: VGGNetError): void {
     if (this.#ended) return;
     this.#ended = error;
-    for (const worker of [this.#worker, ...this.#helpers]) worker.terminate();
-    for (const { reject } of this.#pending.values()) reject(error);
-    this.#pending.clear();
+    this.#team = undefined;
+    this.#crew.end(error);
   }
 }

@@ -1,49 +1,69 @@
 import type { Conv2d } from '../layers.js';
+import { align, BYTES, channelStride } from './layout.js';
 
 /*
- * Which kernel a convolution runs with. Costs are in multiply-accumulates of the micro-kernel; the constants were
- * fitted to measured layers (ARCHITECTURE.md has the figures).
+ * Which kernel a convolution runs with. Costs count work and bytes, in multiply-accumulates of the micro-kernel; the
+ * constants were fitted to measured layers (ARCHITECTURE.md has the figures).
  */
 
-/** Outputs of a side of a Winograd tile, and products of a tile. */
-export const TILE = 4;
-export const PLACES = 36;
+/** How a convolution is computed: directly, or by Winograd's F(m×m, 3×3) with m = 4 or 6. */
+export type Form = 'direct' | TileSize;
+export type TileSize = 4 | 6;
+export const TILE_SIZES: readonly TileSize[] = [4, 6];
 
-/** Transforming one value of a tile, in or out. */
-const TRANSFORM = 24;
+/** What a caller may ask for: the cheapest form, the direct one, or one size of tiles wherever it can be. */
+export type WinogradOption = boolean | TileSize;
+
+/** The way into a tile's places, or out of them, for one value of a place. */
+const TRANSFORM: Record<TileSize, number> = { 4: 18, 6: 23 };
 /** Reading one packed weight from memory. */
-const READ = 6;
+const READ = 4;
+/** Rows of the micro-kernel's tile: its last rows are computed even if they are not there. */
+const ROWS = 4;
 
-/** Rows of tiles that suit every build's micro-kernel. */
-const BLOCK_STEP = 12;
-const MAX_BLOCK = 120;
+/** Fewest tiles of a block, and the step in which it grows. */
+const LEAST_BLOCK = 24;
+const BLOCK_STEP = 6;
+export const MAX_BLOCK = 120;
 /** Blocks for each thread from which on they need not share one. */
 const BLOCKS_EACH = 4;
 
-export type Algorithm = 'direct' | 'winograd';
-
-/** True if a layer may run by Winograd at some input size, so that the transformed weights are made. */
-export function mayUseWinograd(layer: Conv2d, index: number): boolean {
-  // The first layer's pixels are not padded to whole vectors.
-  return index > 0 && winogradCost(layer, 1e6) < directCost(layer, 1e6 * TILE * TILE);
+/** Products of a tile. */
+export function placesOf(size: TileSize): number {
+  return (size + 2) ** 2;
 }
 
-/** The cheaper algorithm for a layer's input. */
-export function chooseAlgorithm(layer: Conv2d, images: number, height: number, width: number): Algorithm {
-  const tiles = tileCount(images, height, width);
-  return winogradCost(layer, tiles) < directCost(layer, images * height * width) ? 'winograd' : 'direct';
+export function tileCount(size: TileSize, images: number, height: number, width: number): number {
+  return images * Math.ceil(height / size) * Math.ceil(width / size);
 }
 
-function directCost({ inChannels, outChannels }: Conv2d, pixels: number): number {
-  return 9 * inChannels * outChannels * (pixels + READ);
+/**
+ * The cost of a layer in one form for one image. Threads and the batch play no part: an image has the same bits on any
+ * number of threads, and alone as among others.
+ */
+export function convolutionCost(layer: Conv2d, form: Form, height: number, width: number): number {
+  const { inChannels, outChannels } = layer;
+  const weights = (form === 'direct' ? 9 : placesOf(form)) * inChannels * outChannels;
+  const tiles = form === 'direct' ? height * width : tileCount(form, 1, height, width);
+  const products = weights * Math.ceil(tiles / ROWS) * ROWS;
+  const transforms = form === 'direct' ? 0 : TRANSFORM[form] * placesOf(form) * tiles * (inChannels + outChannels);
+  return products + transforms + READ * weights;
 }
 
-function winogradCost({ inChannels, outChannels }: Conv2d, tiles: number): number {
-  return PLACES * (inChannels * outChannels * (tiles + READ) + TRANSFORM * tiles * (inChannels + outChannels));
+/** True if a layer's weights can be had in Winograd's forms: the first layer's pixels are no whole vectors. */
+export function canTransform(index: number): boolean {
+  return index > 0;
 }
 
-export function tileCount(images: number, height: number, width: number): number {
-  return images * Math.ceil(height / TILE) * Math.ceil(width / TILE);
+/** The cheapest of `forms` for one image. */
+export function cheapestForm(layer: Conv2d, forms: readonly Form[], height: number, width: number): Form {
+  const cost = (form: Form): number => convolutionCost(layer, form, height, width);
+  return forms.reduce((best, form) => (cost(form) < cost(best) ? form : best));
+}
+
+/** Bytes of a layer's weights in Winograd's form. */
+export function transformedBytes({ inChannels, outChannels }: Conv2d, size: TileSize): number {
+  return align(placesOf(size) * channelStride(inChannels) * channelStride(outChannels) * BYTES);
 }
 
 /**
@@ -55,10 +75,42 @@ export function shareTiles(
   { inChannels, outChannels }: Conv2d,
   tiles: number,
   threads: number,
+  mostBlock: number = MAX_BLOCK,
 ): { block: number; together: boolean } {
-  const most = Math.min(MAX_BLOCK, Math.max(2 * BLOCK_STEP, Math.max(inChannels, outChannels) / 3));
-  const together = Math.ceil(tiles / most) < BLOCKS_EACH * threads;
+  const most = Math.min(mostBlock, Math.max(LEAST_BLOCK, Math.max(inChannels, outChannels) / 2.5));
+  // Where memory is short the threads share one block.
+  const together = mostBlock < MAX_BLOCK || Math.ceil(tiles / most) < BLOCKS_EACH * threads;
   const own = together ? tiles : Math.ceil(tiles / threads);
   const blocks = Math.ceil(own / most);
   return { block: Math.min(MAX_BLOCK, Math.ceil(own / blocks / BLOCK_STEP) * BLOCK_STEP), together };
+}
+
+/** The memory that Winograd's method works in: for each thread a part of its own, then the blocks. */
+export interface Workspace {
+  /** Bytes of a thread's own part: a tile of inputs, one of outputs, vectors. */
+  readonly own: number;
+  /** Bytes from one place to the next of a block's inputs, and of its products. */
+  readonly inPlace: number;
+  readonly outPlace: number;
+  /** Bytes of all. */
+  readonly bytes: number;
+}
+
+const PAGE = 4096;
+const VECTOR = 16;
+
+export function winogradWorkspace(
+  size: TileSize,
+  { block, together }: { block: number; together: boolean },
+  inStride: number,
+  outStride: number,
+  threads: number,
+): Workspace {
+  const places = placesOf(size);
+  // A line more than whole pages: the places of one tile must not fall into one set of the L1 cache.
+  const place = (stride: number): number => Math.ceil((block * stride * BYTES) / PAGE) * PAGE + 64;
+  const own = align((places * inStride + size ** 2 * outStride) * BYTES + places * VECTOR);
+  const [inPlace, outPlace] = [place(inStride), place(outStride)];
+  const blocks = together ? 1 : threads;
+  return { own, inPlace, outPlace, bytes: threads * own + blocks * places * (inPlace + outPlace) };
 }

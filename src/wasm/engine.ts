@@ -8,26 +8,25 @@ import { tileCount } from './convolution.js';
 import { Heap } from './heap.js';
 import { instantiateKernels, type Kernels } from './kernels.js';
 import { BYTES, readValue, valueBytes } from './layout.js';
+import { ARGUMENT_BYTES, CONTROL, chooseForms, type MemoryOptions, SCRATCH } from './memory.js';
 import { Parameters } from './parameters.js';
 import { type Call, makePlan, type Placed, type Plan, type Planner, type Winograd } from './plan.js';
 
 /** Plans kept for input shapes seen lately. */
 const MAX_PLANS = 8;
-/** Words for the arguments of a kernel that takes them as a struct. */
-const ARGUMENT_WORDS = 32;
 
-export interface EngineOptions {
-  /** Use Winograd's method where it is the faster one; it takes four times the memory for those weights. */
-  readonly winograd: boolean;
-  /** Threads that compute: this one, and `threads` − 1 that run `helper` on the engine's memory. */
-  readonly threads: number;
-}
+/**
+ * How an engine is to be made. `threads` is how many compute: the one that it lives on, and `threads` − 1 that run
+ * `helper` on the engine's memory.
+ */
+export type EngineOptions = MemoryOptions;
 
 /** What a helper thread needs to know of an engine. */
 export interface Team {
   readonly memory: WebAssembly.Memory;
-  /** The address of the control block. */
+  /** The address of the control block, whose first word says that the team is given up, and its length. */
   readonly control: number;
+  readonly bytes: number;
 }
 
 /** A run of the engine that is stopped between two steps when `aborted` says so. */
@@ -53,6 +52,8 @@ export class Engine {
   readonly #control: number;
   readonly #args: number;
   readonly #scratch: number;
+  /** Running statistics of the forward in progress, which it changes when it is complete. */
+  #updates: (() => void)[] = [];
   /** Batch norm's folded scales do not hold the running statistics as they are now. */
   #stale = true;
 
@@ -61,27 +62,38 @@ export class Engine {
     this.#kernels = kernels;
     this.#layers = program.layers;
     this.#threads = options.threads;
-    this.#control = heap.keep(kernels.CONTROL.value);
-    this.#args = heap.keep(ARGUMENT_WORDS * 4);
-    this.#scratch = heap.keep(kernels.SCRATCH.value * options.threads);
+    this.#control = heap.keep(CONTROL);
+    heap.i32.fill(0, this.#control / 4, (this.#control + CONTROL) / 4);
+    this.#args = heap.keep(ARGUMENT_BYTES);
+    this.#scratch = heap.keep(SCRATCH * options.threads);
+    const forms = chooseForms(program, options);
+    this.#parameters = new Parameters(heap, kernels, program.layers, forms);
     this.#planner = {
       layers: program.layers,
-      hasWinograd: (index) => this.#parameters.conv(index).winograd !== undefined,
+      forms,
+      forced: typeof options.winograd === 'number',
       threads: options.threads,
-      workspaceBytes: ({ block, together }, inStride, outStride) =>
-        kernels.winogradWorkspace(block, inStride, outStride, together ? 1 : options.threads, options.threads),
+      arenaLimit: heap.limit - heap.arena,
     };
-    this.#parameters = new Parameters(heap, kernels, program.layers, options);
   }
 
-  /** @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit */
-  static async create(module: WebAssembly.Module, program: Program, options: EngineOptions): Promise<Engine> {
-    const heap = new Heap({ shared: options.threads > 1 });
+  /**
+   * @param memory of an engine of the same program and options that is gone; its parameters are taken over, so that
+   * none is written
+   * @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit
+   */
+  static async create(
+    module: WebAssembly.Module,
+    program: Program,
+    options: EngineOptions,
+    memory?: WebAssembly.Memory,
+  ): Promise<Engine> {
+    const heap = new Heap({ shared: options.threads > 1, limit: options.memoryLimit, memory });
     return new Engine(heap, await instantiateKernels(module, heap.memory), program, options);
   }
 
   get team(): Team {
-    return { memory: this.#heap.memory, control: this.#control };
+    return { memory: this.#heap.memory, control: this.#control, bytes: CONTROL };
   }
 
   writeParameter(chunk: ParameterChunk): void {
@@ -104,22 +116,40 @@ export class Engine {
     this.#heap.reserveArena(plan.arenaBytes);
     if (options.mode === 'eval' && this.#stale) this.#foldAll();
     const results = new Map<string, Tensor>();
+    this.#updates = [];
+    const batch = input.shape[0] as number;
+    for (let first = 0; first < batch; first += plan.batch) {
+      await this.#pass(input, first, Math.min(plan.batch, batch - first), plan, options, control, results);
+    }
+    for (const update of this.#updates.splice(0)) update();
+    return options.outputs.map((name) => results.get(name) as Tensor);
+  }
 
-    for (let first = 0; first < plan.batch; first += plan.chunk) {
-      const images = Math.min(plan.chunk, plan.batch - first);
+  /** Takes `count` images from number `start` on through the network. */
+  async #pass(
+    input: Tensor,
+    start: number,
+    count: number,
+    plan: Plan,
+    options: RunOptions,
+    control: RunControl,
+    results: Map<string, Tensor>,
+  ): Promise<void> {
+    const batch = input.shape[0] as number;
+    for (let first = 0; first < count; first += plan.chunk) {
+      const images = Math.min(plan.chunk, count - first);
       // A last chunk with fewer images leaves the others' places as they are.
-      this.#writeInput(input, first, images, plan);
+      this.#writeInput(input, start, first, images, plan);
       for (const call of plan.spatial) {
-        await this.#step(shrink(call, images), plan, options, control);
-        this.#keep(shrink(call, images), plan.batch, first, options, results);
+        await this.#step(shrink(call, images), options, control);
+        this.#keep(shrink(call, images), batch, start + first, options, results);
       }
       this.#join(plan, first, images);
     }
     for (const call of plan.dense) {
-      await this.#step(call, plan, options, control);
-      this.#keep(call, plan.batch, 0, options, results);
+      await this.#step(shrink(call, count), options, control);
+      this.#keep(shrink(call, count), batch, start, options, results);
     }
-    return options.outputs.map((name) => results.get(name) as Tensor);
   }
 
   #plan(shape: readonly number[], options: RunOptions): Plan {
@@ -138,9 +168,9 @@ export class Engine {
     return this.#heap.arena + value.offset;
   }
 
-  #writeInput(input: Tensor, first: number, images: number, plan: Plan): void {
-    const size = input.size / plan.batch;
-    const values = input.data.subarray(first * size, (first + images) * size);
+  #writeInput(input: Tensor, start: number, first: number, images: number, plan: Plan): void {
+    const size = input.size / (input.shape[0] as number);
+    const values = input.data.subarray((start + first) * size, (start + first + images) * size);
     const to = plan.spatial[0]?.input;
     // Without spatial layers the input is what the dense ones read.
     if (to) this.#heap.f32.set(values, this.#address(to) / BYTES);
@@ -169,15 +199,15 @@ export class Engine {
     }
   }
 
-  async #step(call: Call, plan: Plan, options: RunOptions, control: RunControl): Promise<void> {
+  async #step(call: Call, options: RunOptions, control: RunControl): Promise<void> {
     if (control.aborted()) throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal');
     const start = performance.now();
-    this.#compute(call, plan, options);
+    this.#compute(call, options);
     control.onStep({ ...describe(call), ms: performance.now() - start });
     await control.pause();
   }
 
-  #compute({ step, input, output, winograd }: Call, plan: Plan, options: RunOptions): void {
+  #compute({ step, input, output, winograd, workspace }: Call, options: RunOptions): void {
     const from = this.#address(input);
     const to = this.#address(output);
     const [n = 0, c = 0, h = 0, w = 0] = input.shape;
@@ -194,7 +224,7 @@ export class Engine {
     const { layer, index } = step;
     switch (layer.op) {
       case 'conv2d':
-        if (winograd) this.#winograd(layer, step, winograd, input, output, this.#heap.arena + plan.workspace);
+        if (winograd) this.#winograd(layer, step, winograd, input, output, workspace);
         else this.#conv2d(layer, step, input, output);
         break;
       case 'batchNorm2d':
@@ -249,18 +279,19 @@ export class Engine {
   #winograd(
     layer: Conv2d,
     { index, batchNorm, relu }: Step,
-    { block, pool, together }: Winograd,
+    winograd: Winograd,
     input: Placed,
     output: Placed,
-    workspace: number,
+    at: number,
   ): void {
-    const { weight, bias, scale, winograd } = this.#parameters.conv(index);
+    const { size, block, pool, together, workspace } = winograd;
+    const { weight, bias, scale, transformed } = this.#parameters.conv(index);
     const folded = batchNorm && this.#parameters.norm(index + 1);
     const [n = 0, , h = 0, w = 0] = input.shape;
     this.#parallel(this.#kernels.WINOGRAD, [
       this.#address(input),
       this.#address(output),
-      winograd as number,
+      transformed as number,
       weight,
       folded?.scale ?? scale,
       folded?.shift ?? bias,
@@ -272,10 +303,14 @@ export class Engine {
       layer.outChannels,
       output.stride,
       this.#scratch,
-      workspace,
+      this.#heap.arena + at,
+      size,
       block,
-      tileCount(n, h, w),
+      tileCount(size, n, h, w),
       Number(together),
+      workspace.own,
+      workspace.inPlace,
+      workspace.outPlace,
     ]);
   }
 
@@ -284,7 +319,7 @@ export class Engine {
     const { inFeatures, outFeatures } = layer;
     const batch = input.shape[0] as number;
     // The kernel keeps four vectors of sums for each row in the scratch.
-    const most = Math.floor(this.#kernels.SCRATCH.value / 64);
+    const most = Math.floor(SCRATCH / 64);
     for (let row = 0; row < batch; row += most) {
       const from = this.#address(input) + row * inFeatures * BYTES;
       const to = this.#address(output) + row * outFeatures * BYTES;
@@ -318,7 +353,7 @@ export class Engine {
       const mean = slots.scale;
       const variance = slots.shift;
       this.#kernels.batchStatistics(at, n, h, w, value.stride, mean, variance);
-      this.#parameters.updateStatistics(slots, layer.channels, mean, variance, n * h * w);
+      this.#updates.push(this.#parameters.updateStatistics(slots, layer.channels, mean, variance, n * h * w));
       this.#parameters.foldBatchNorm(slots, layer.channels, mean, variance);
       this.#stale = true;
     } else {
@@ -352,7 +387,7 @@ function describe({ step, winograd, names, output }: Call): Omit<StepTime, 'ms'>
   if (!step) return { name: `to ${output.layout}`, algorithm: '' };
   const { layer } = step;
   const fused = names.filter((name) => name !== layer.name);
-  const algorithm = layer.op !== 'conv2d' ? '' : winograd ? 'winograd' : 'direct';
+  const algorithm = layer.op !== 'conv2d' ? '' : winograd ? `winograd${winograd.size}` : 'direct';
   return { name: [layer.name, ...fused].join('+'), algorithm };
 }
 

@@ -4,18 +4,47 @@ import { align } from './layout.js';
 const PAGE = 65_536;
 const MAX_PAGES = 65_536;
 
+/** The most that a WebAssembly memory can have. */
+export const MAX_BYTES: number = MAX_PAGES * PAGE;
+/** Address 0 stays free, so that a null pointer shows. */
+export const FIRST_ADDRESS = 1024;
+
+/** Bytes in the unit that memory grows by, rounded up. */
+export function wholePages(bytes: number): number {
+  return Math.ceil(bytes / PAGE) * PAGE;
+}
+
+export function mib(bytes: number): string {
+  return `${Math.ceil(bytes / 2 ** 20)} MiB`;
+}
+
 /**
  * The engine's linear memory: what is kept (scratch, parameters) from the bottom up, and above it one arena that
  * every forward lays out anew. WebAssembly memory never shrinks, so the arena stays as large as the largest forward.
  */
 export class Heap {
   readonly memory: WebAssembly.Memory;
-  #kept = 1024; // address 0 stays free, so that a null pointer shows
+  #kept = FIRST_ADDRESS;
+  /** Bytes that the memory must not pass. */
+  readonly limit: number;
   #f32: Float32Array;
   #i32: Int32Array;
 
-  constructor({ shared }: { shared: boolean }) {
-    this.memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared });
+  /**
+   * @param limit default the most that there can be
+   * @param memory one that another heap left, laid out as this one will be
+   */
+  constructor({
+    shared,
+    limit = MAX_BYTES,
+    memory,
+  }: {
+    shared: boolean;
+    limit?: number | undefined;
+    memory?: WebAssembly.Memory | undefined;
+  }) {
+    this.limit = Math.min(limit, MAX_BYTES);
+    this.memory = memory ?? new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared });
     this.#f32 = new Float32Array(this.memory.buffer);
     this.#i32 = new Int32Array(this.memory.buffer);
   }
@@ -51,15 +80,14 @@ export class Heap {
     const have = this.memory.buffer.byteLength;
     if (end <= have) return;
     const fail = (cause?: unknown): never => {
-      const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
       throw new VGGNetError(
         'OUT_OF_MEMORY',
-        `The ${what} need a WebAssembly memory of ${mib(end)}; it has ${mib(have)} and could not grow (limit 4096 MiB)`,
+        `The ${what} need a WebAssembly memory of ${mib(end)}; it has ${mib(have)} and could not grow (limit ${mib(this.limit)})`,
         { cause },
       );
     };
     const pages = Math.ceil(end / PAGE);
-    if (pages > MAX_PAGES) fail();
+    if (pages * PAGE > this.limit) fail();
     try {
       this.memory.grow(pages - have / PAGE);
     } catch (cause) {

@@ -4,6 +4,13 @@ import { Tensor } from '../tensor.js';
 import { Engine, type EngineOptions } from './engine.js';
 import { pause } from './pause.js';
 
+/** What an engine threw, typed: whatever is not ours is a kernel that trapped, or a fault in the engine. */
+export function engineError(thrown: unknown): VGGNetError {
+  if (thrown instanceof VGGNetError) return thrown;
+  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  return new VGGNetError('WORKER_CRASHED', `The engine failed: ${text}`, { cause: thrown });
+}
+
 /** An engine on this thread, with a queue before it: it is what a worker runs, and what stands in for one. */
 export class InlineExecutable implements Executable {
   #engine: Engine | undefined;
@@ -62,7 +69,11 @@ export class InlineExecutable implements Executable {
   }
 
   #enqueue<T>(job: (engine: Engine) => Promise<T>): Promise<T> {
-    const result = this.#idle.then(() => job(this.#live()));
+    const result = this.#idle
+      .then(() => job(this.#live()))
+      .catch((thrown) => {
+        throw engineError(thrown);
+      });
     this.#idle = result.catch(() => undefined);
     return result;
   }

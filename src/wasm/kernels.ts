@@ -1,5 +1,5 @@
 import { VGGNetError } from '../errors.js';
-import { readKernels } from './assets.js';
+import { loadKernels } from './assets.js';
 
 /** The kernel builds, all from the same sources in assembly/. */
 export type KernelBuild = 'simd' | 'relaxed-simd';
@@ -41,8 +41,14 @@ export interface Kernels {
     inChannels: number,
     inStride: number,
   ): void;
-  winogradWorkspace(block: number, inStride: number, outStride: number, blocks: number, threads: number): number;
-  packWinograd(direct: number, packed: number, outChannels: number, inStride: number, vectors: number): void;
+  packWinograd(
+    size: number,
+    direct: number,
+    packed: number,
+    outChannels: number,
+    inStride: number,
+    vectors: number,
+  ): void;
   adaptiveAvgPool2d(
     input: number,
     output: number,
@@ -110,11 +116,11 @@ export function chooseBuild(deterministic: boolean): KernelBuild {
 
 const modules = new Map<KernelFile, Promise<WebAssembly.Module>>();
 
-/** Compiles a build once; the module may be sent to a worker. */
+/** Loads a build once; the module may be sent to a worker. */
 export function compileKernels(file: KernelFile): Promise<WebAssembly.Module> {
   let module = modules.get(file);
   if (!module) {
-    module = readKernels(file).then((bytes) => WebAssembly.compile(bytes));
+    module = loadKernels(file);
     // A failed download may be tried again.
     module.catch(() => modules.delete(file));
     modules.set(file, module);

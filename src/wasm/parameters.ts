@@ -3,7 +3,7 @@ import { VGGNetError } from '../errors.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear, ParameterSpec } from '../layers.js';
 import { parametersOf } from '../layers.js';
 import { numel } from '../tensor.js';
-import { mayUseWinograd, PLACES } from './convolution.js';
+import { type Form, placesOf, type TileSize, transformedBytes } from './convolution.js';
 import type { Heap } from './heap.js';
 import type { Kernels } from './kernels.js';
 import { align, BYTES, channelStride } from './layout.js';
@@ -19,7 +19,7 @@ export interface ConvSlots {
   /** The epilogue without batch norm: 1 and the bias. */
   readonly scale: number;
   /** Packed as assembly/winograd.ts says, or undefined if the layer never runs that way. */
-  readonly winograd: number | undefined;
+  readonly transformed: number | undefined;
   /** Channels of a pixel of the input. */
   readonly inStride: number;
 }
@@ -55,16 +55,16 @@ export class Parameters {
   readonly #byName = new Map<string, Parameter>();
   readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
   readonly #layers: readonly Layer[];
-  readonly #winograd: boolean;
+  readonly #forms: readonly Form[];
   readonly #stage: number;
 
   /** Reserves the memory for all of them, so that too little of it shows before anything is read. */
-  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], { winograd }: { winograd: boolean }) {
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], forms: readonly Form[]) {
     this.#heap = heap;
     this.#kernels = kernels;
     this.#layers = layers;
-    this.#winograd = winograd;
-    const first = heap.keep(this.#bytes());
+    this.#forms = forms;
+    const first = heap.keep(parameterBytes(layers, forms));
     let next = first;
     const take = (values: number): number => {
       const address = next;
@@ -73,24 +73,6 @@ export class Parameters {
     };
     this.#stage = take(STAGE);
     for (const [index, layer] of layers.entries()) this.#place(index, layer, take);
-  }
-
-  /** The bytes that all parameters take. */
-  #bytes(): number {
-    let values = align(STAGE * BYTES);
-    for (const [index, layer] of this.#layers.entries()) {
-      if (layer.op === 'conv2d') {
-        const out = channelStride(layer.outChannels);
-        const weights = out * inputStride(layer, index) * BYTES;
-        values += align(9 * weights) + 2 * align(out * BYTES);
-        if (this.#transforms(layer, index)) values += align(PLACES * weights);
-      } else if (layer.op === 'batchNorm2d') {
-        values += 6 * align(channelStride(layer.channels) * BYTES);
-      } else if (layer.op === 'linear') {
-        values += align(layer.outFeatures * layer.inFeatures * BYTES) + align(layer.outFeatures * BYTES);
-      }
-    }
-    return values;
   }
 
   conv(index: number): ConvSlots {
@@ -126,10 +108,6 @@ export class Parameters {
     }
   }
 
-  #transforms(layer: Conv2d, index: number): boolean {
-    return this.#winograd && mayUseWinograd(layer, index);
-  }
-
   /** Call after the last `write`: every value must have come. */
   finish(): void {
     for (const { spec, written } of this.#byName.values()) {
@@ -140,9 +118,10 @@ export class Parameters {
     }
     for (const [index, layer] of this.#layers.entries()) {
       if (layer.op !== 'conv2d') continue;
-      const { weight, winograd, inStride } = this.conv(index);
-      if (winograd === undefined) continue;
-      this.#kernels.packWinograd(weight, winograd, layer.outChannels, inStride, this.#stage);
+      const { weight, transformed, inStride } = this.conv(index);
+      const size = this.#forms[index] as TileSize;
+      if (transformed === undefined) continue;
+      this.#kernels.packWinograd(size, weight, transformed, layer.outChannels, inStride, this.#stage);
     }
   }
 
@@ -179,17 +158,24 @@ export class Parameters {
     }
   }
 
-  /** Moves the running statistics towards a batch's, as PyTorch does: the variance without bias, momentum 0.1. */
-  updateStatistics(slots: NormSlots, channels: number, mean: number, variance: number, count: number): void {
-    const { f32 } = this.#heap;
-    const blend = (running: number, batch: number, factor: number): void => {
+  /**
+   * Gives what moves the running statistics towards a batch's, as PyTorch does: the variance without bias, momentum 0.1.
+   * The batch's are copied now.
+   */
+  updateStatistics(slots: NormSlots, channels: number, mean: number, variance: number, count: number): () => void {
+    const copy = (address: number): Float32Array => this.#heap.f32.slice(address / BYTES, address / BYTES + channels);
+    const [means, variances] = [copy(mean), copy(variance)];
+    const blend = (running: number, batch: Float32Array, factor: number): void => {
+      const { f32 } = this.#heap;
       for (let c = 0; c < channels; c++) {
         const at = running / BYTES + c;
-        f32[at] = (1 - MOMENTUM) * (f32[at] as number) + MOMENTUM * factor * (f32[batch / BYTES + c] as number);
+        f32[at] = (1 - MOMENTUM) * (f32[at] as number) + MOMENTUM * factor * (batch[c] as number);
       }
     };
-    blend(slots.runningMean, mean, 1);
-    blend(slots.runningVar, variance, count / (count - 1));
+    return () => {
+      blend(slots.runningMean, means, 1);
+      blend(slots.runningVar, variances, count / (count - 1));
+    };
   }
 
   #find(name: string): Parameter {
@@ -217,9 +203,28 @@ export class Parameters {
     const bias = add(specs[1], take(out));
     const scale = take(out);
     this.#heap.f32.fill(1, scale / BYTES, scale / BYTES + layer.outChannels);
-    const winograd = this.#transforms(layer, index) ? take(PLACES * out * inStride) : undefined;
-    return { weight, bias, scale, winograd, inStride };
+    const form = this.#forms[index] as Form;
+    const transformed = form === 'direct' ? undefined : take(placesOf(form) * out * inStride);
+    return { weight, bias, scale, transformed, inStride };
   }
+}
+
+/** The bytes that all parameters take, with what they need to pass through. */
+export function parameterBytes(layers: readonly Layer[], forms: readonly Form[]): number {
+  let bytes = align(STAGE * BYTES);
+  for (const [index, layer] of layers.entries()) {
+    const form = forms[index] as Form;
+    if (layer.op === 'conv2d') {
+      const out = channelStride(layer.outChannels);
+      bytes += align(9 * out * inputStride(layer, index) * BYTES) + 2 * align(out * BYTES);
+      if (form !== 'direct') bytes += transformedBytes(layer, form);
+    } else if (layer.op === 'batchNorm2d') {
+      bytes += 6 * align(channelStride(layer.channels) * BYTES);
+    } else if (layer.op === 'linear') {
+      bytes += align(layer.outFeatures * layer.inFeatures * BYTES) + align(layer.outFeatures * BYTES);
+    }
+  }
+  return bytes;
 }
 
 type Take = (values: number) => number;

@@ -13,16 +13,14 @@ export interface WorkerHandle {
 
 export interface SpawnOptions {
   readonly onMessage: (message: FromWorker) => void;
-  /** The worker failed to start, threw, or exited. */
-  readonly onEnd: (why: string) => void;
+  /**
+   * The worker failed to start, threw, or exited. `gone` says that it runs nothing any more, which not every runtime
+   * tells.
+   */
+  readonly onEnd: (why: string, gone: boolean) => void;
 }
 
-/** True where `spawnWorker` can start one. */
-export function hasWorkers(): boolean {
-  return typeof Worker === 'function' || nodeWorkers() !== undefined;
-}
-
-function nodeWorkers(): typeof import('node:worker_threads') | undefined {
+export function nodeWorkers(): typeof import('node:worker_threads') | undefined {
   return globalThis.process?.getBuiltinModule?.('node:worker_threads');
 }
 
@@ -31,31 +29,75 @@ export function spawnNodeWorker(script: URL, { onMessage, onEnd }: SpawnOptions)
   if (!threads) throw new VGGNetError('BACKEND_UNAVAILABLE', 'This runtime has no workers; pass inline: true');
   // The program's own flags are not for it: '--input-type=module' would end it, '--import' load it twice.
   const worker = new threads.Worker(script, { name: 'vggnet', execArgv: [] });
-  worker.on('message', onMessage);
-  worker.on('error', (error) => onEnd(error instanceof Error ? error.message : String(error)));
-  worker.on('exit', (code) => onEnd(`exit code ${code}`));
+  worker.on('error', (error) => onEnd(error instanceof Error ? error.message : String(error), false));
+  worker.on('exit', (code) => onEnd(`exit code ${code}`, true));
+  // A port of its own, by its web interface: Deno's stand-ins for Node's events look at every value of an array.
+  const { port1, port2 } = new threads.MessageChannel();
+  Object.assign(port1, { onmessage: (event: { data: FromWorker }) => onMessage(event.data) });
+  worker.postMessage(port2, [port2]);
   return {
     post: (message, transfer) =>
-      worker.postMessage(message, transfer as import('node:worker_threads').TransferListItem[]),
-    busy: () => worker.ref(),
-    idle: () => worker.unref(),
-    terminate: () => void worker.terminate(),
+      port1.postMessage(message, transfer as import('node:worker_threads').TransferListItem[]),
+    busy() {
+      worker.ref();
+      port1.ref();
+    },
+    idle() {
+      worker.unref();
+      port1.unref();
+    },
+    terminate() {
+      port1.close();
+      void worker.terminate();
+    },
   };
 }
 
 export function spawnWebWorker(worker: Worker, { onMessage, onEnd }: SpawnOptions): WorkerHandle {
   // Deno and Bun can let go of a worker too; a browser's page ends without asking.
   const { ref, unref } = worker as Worker & { ref?: () => void; unref?: () => void };
-  worker.onmessage = (event: MessageEvent<FromWorker>) => onMessage(event.data);
-  worker.onmessageerror = () => onEnd('a message could not be read');
+  // One that fails before its first word never came to listen, and runs nothing.
+  let started = false;
+  worker.onmessage = (event: MessageEvent<FromWorker>) => {
+    started = true;
+    onMessage(event.data);
+  };
+  worker.onmessageerror = () => onEnd('a message could not be read', false);
   worker.onerror = (event) => {
     event.preventDefault();
-    onEnd(event.message || 'its script could not be loaded');
+    onEnd(event.message || 'its script could not be loaded', !started);
   };
+  // Bun's.
+  worker.addEventListener('close', () => onEnd('it was closed', true));
   return {
     post: (message, transfer) => worker.postMessage(message, transfer),
     busy: () => ref?.call(worker),
     idle: () => unref?.call(worker),
     terminate: () => worker.terminate(),
   };
+}
+
+/**
+ * A web worker whose script is a text.
+ * @throws VGGNetError `BACKEND_UNAVAILABLE` if the runtime refuses
+ */
+export function startFromText(script: string): Worker {
+  const url = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
+  try {
+    const worker = new Worker(url, { type: 'module', name: 'vggnet' });
+    // Not before it has started: it may not have fetched its script yet.
+    for (const event of ['message', 'error']) {
+      worker.addEventListener(event, () => URL.revokeObjectURL(url), { once: true });
+    }
+    return worker;
+  } catch (error) {
+    URL.revokeObjectURL(url);
+    throw workerRefused(error);
+  }
+}
+
+export function workerRefused(cause: unknown): VGGNetError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const message = `A worker could not be started; pass inline: true to do without: ${why}`;
+  return new VGGNetError('BACKEND_UNAVAILABLE', message, { cause });
 }

@@ -37,5 +37,10 @@ function cores(): number {
 
 function hasSharedMemory(): boolean {
   // Only browsers have the flag, and where it is false a shared buffer can't be sent to a worker.
-  return typeof SharedArrayBuffer === 'function' && globalThis.crossOriginIsolated !== false;
+  if (typeof SharedArrayBuffer !== 'function' || globalThis.crossOriginIsolated === false) return false;
+  try {
+    return new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer instanceof SharedArrayBuffer;
+  } catch {
+    return false;
+  }
 }

@@ -1,34 +1,38 @@
 /*
- * The script of a worker: one engine, driven by messages. It is the only file with an effect on import.
+ * The script of a worker: one engine, or a helper of one, driven by messages. It is the only file with an effect on
+ * import.
  */
 import { VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { Engine } from './engine.js';
-import { InlineExecutable } from './inline.js';
+import { engineError, InlineExecutable } from './inline.js';
 import { instantiateKernels } from './kernels.js';
-import type { FromWorker, Port, Request, Result, ToWorker } from './protocol.js';
+import { type FromWorker, NO_REQUEST, type Port, type Request, type Result, type ToWorker } from './protocol.js';
 
 let engine: Engine | undefined;
 let executable: InlineExecutable | undefined;
 const runs = new Map<number, AbortController>();
+/** Requests that have no reply yet. */
+const underWay = new Set<Promise<Result>>();
+let left = false;
 
 function started<T>(value: T | undefined): T {
   if (value === undefined) throw new VGGNetError('WORKER_CRASHED', "The worker got a request before 'create'");
   return value;
 }
 
-async function handle(id: number, request: Request): Promise<Result> {
+async function handle(id: number, request: Request, onFail: (error: unknown) => void): Promise<Result> {
   switch (request.type) {
     case 'create':
       engine = await Engine.create(request.module, request.program, request.options);
       return request.options.threads > 1 ? engine.team : undefined;
-    case 'help': {
-      const { module, team, thread, threads } = request;
-      const kernels = await instantiateKernels(module, team.memory);
-      // After the answer: this call comes back when the worker is ended.
-      setTimeout(() => kernels.helper(team.control, thread, threads), 0);
+    case 'attach':
+      engine = await Engine.create(request.module, request.program, request.options, request.team.memory);
+      executable = new InlineExecutable(engine);
       return;
-    }
+    case 'help':
+      await help(request, onFail);
+      return;
     case 'write':
       started(engine).writeParameter(request.chunk);
       return request.chunk.data;
@@ -52,7 +56,29 @@ async function handle(id: number, request: Request): Promise<Result> {
         runs.delete(id);
       }
     }
+    case 'leave':
+      left = true;
+      executable?.dispose();
+      await Promise.allSettled(underWay);
+      engine = undefined;
   }
+}
+
+async function help(
+  { module, team, thread, threads }: Request & { type: 'help' },
+  onFail: (error: unknown) => void,
+): Promise<void> {
+  const kernels = await instantiateKernels(module, team.memory);
+  // After the answer: this call comes back by a trap alone, when the team is given up or a kernel fails.
+  setTimeout(() => {
+    if (left) return;
+    try {
+      kernels.helper(team.control, thread, threads);
+    } catch (error) {
+      const givenUp = Atomics.load(new Int32Array(team.memory.buffer), team.control / 4) !== 0;
+      if (!givenUp) onFail(error);
+    }
+  }, 0);
 }
 
 /** The buffers of a result, which go with it and are not copied. */
@@ -63,28 +89,36 @@ function buffersOf(result: Result): ArrayBuffer[] {
 
 function listen(port: Port): (message: ToWorker) => Promise<void> {
   const reply = (message: FromWorker, transfer: Transferable[] = []): void => port.postMessage(message, transfer);
+  const fail = (id: number, thrown: unknown): void => {
+    const { code, message, cause, stack } = engineError(thrown);
+    reply({ id, error: { code, message, stack: (cause instanceof Error ? cause.stack : undefined) ?? stack } });
+  };
   return async (message) => {
     const { id } = message;
     if ('abort' in message) {
       runs.get(id)?.abort();
       return;
     }
+    const { request } = message;
+    const work = handle(id, request, (error) => fail(NO_REQUEST, error));
+    if (request.type !== 'leave') underWay.add(work);
     try {
-      const result = await handle(id, message.request);
+      const result = await work;
       reply({ id, result }, buffersOf(result));
     } catch (error) {
-      const { message, stack } = error instanceof Error ? error : new Error(String(error));
-      reply({ id, error: { code: error instanceof VGGNetError ? error.code : undefined, message, stack } });
+      fail(id, error);
+    } finally {
+      underWay.delete(work);
     }
   };
 }
 
-// In Node a worker talks through worker_threads, elsewhere through its global scope.
-const parent = globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort;
-if (parent) {
-  parent.on('message', listen(parent as unknown as Port));
-} else {
-  const scope = globalThis as unknown as Port & { onmessage: (event: MessageEvent<ToWorker>) => void };
-  const take = listen(scope);
-  scope.onmessage = (event) => void take(event.data);
+function answerOn(port: Port & { onmessage: unknown }): void {
+  const take = listen(port);
+  port.onmessage = (event: { data: ToWorker }) => void take(event.data);
 }
+
+// In Node a worker talks through a port, which is the first thing that it gets; elsewhere through its global scope.
+const parent = globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort;
+if (parent) parent.once('message', answerOn);
+else answerOn(globalThis as unknown as Parameters<typeof answerOn>[0]);

@@ -5,11 +5,12 @@ import { runModule } from '../support/child.js';
 
 /** Layers that run directly and by Winograd's method, channels that fill no panel, and sizes that no tile divides. */
 const LIST = [20, 33, 'M', 64, 64, 'M', 70] as const;
-const OPTIONS = { batchNorm: true, numClasses: 37, hiddenFeatures: 50, poolSize: 2, seed: 5 };
-const COUNTS = [1, 2, 3, 5, 16];
-/** One with fewer tiles than threads, one with more blocks than threads, and a batch. */
+const OPTIONS = { device: 'wasm' as const, batchNorm: true, numClasses: 37, hiddenFeatures: 50, poolSize: 2, seed: 5 };
+const COUNTS = [1, 2, 3, 4, 5, 7, 8, 11, 16];
+/** One with fewer tiles than threads, one with more blocks than threads, and batches of them. */
 const SHAPES = [
   [1, 3, 9, 8],
+  [3, 3, 9, 8],
   [1, 3, 101, 94],
   [3, 3, 30, 33],
 ];
@@ -21,11 +22,16 @@ function sameBits(a: Tensor | undefined, b: Tensor | undefined): boolean {
 
 const bytes = ({ data }: Tensor): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
-describe.each([true, false])('deterministic: %s', (deterministic) => {
+describe.each([
+  ['simd', true],
+  ['simd', false],
+  ['relaxed-simd', true],
+  ['relaxed-simd', false],
+] as const)('%s, winograd %s', (build, winograd) => {
   const models = new Map<number, VGGNet>();
   beforeAll(async () => {
-    for (const threads of COUNTS)
-      models.set(threads, await VGGNet.create(LIST, { ...OPTIONS, threads, deterministic }));
+    const options = { ...OPTIONS, winograd, deterministic: build === 'simd' };
+    for (const threads of COUNTS) models.set(threads, await VGGNet.create(LIST, { ...options, threads }));
   });
   afterAll(() => {
     for (const model of models.values()) model.dispose();
@@ -36,7 +42,7 @@ describe.each([true, false])('deterministic: %s', (deterministic) => {
     const names = ['relu1_1', 'pool1', 'relu2_2', 'pool2', 'relu3_1', 'fc8', 'prob'];
     const expected = await (models.get(1) as VGGNet).features(input, names);
     for (const [threads, model] of models) {
-      expect(model.device.threads).toBe(threads);
+      expect(model.device).toMatchObject({ build, threads });
       // Twice: the second time the threads have been asleep, or not, at other places.
       for (let round = 0; round < 2; round++) {
         const outputs = await model.features(input, names);
@@ -83,10 +89,38 @@ test("'auto' is one thread a core; inline it is one, and says why", async () => 
   expect(inline.device).toMatchObject({ threads: 1, inline: true, reason: expect.stringContaining('one thread') });
 });
 
+test.each([
+  ['a page that is not isolated', 'globalThis.crossOriginIsolated = false;'],
+  [
+    'a WebAssembly without shared memory',
+    `const { Memory } = WebAssembly;
+     WebAssembly.Memory = class extends Memory {
+       constructor(limits) {
+         if (limits.shared) throw new TypeError('no shared memory');
+         super(limits);
+       }
+     };`,
+  ],
+])('%s: one thread computes, and the device says so', async (_, without) => {
+  const { code, stdout, stderr } = await runModule(`
+    ${without}
+    const { Tensor, VGGNet } = await import('vggnet');
+    const model = await VGGNet.create('glyphs', { device: 'wasm', threads: 4 });
+    const { shape } = await model.forward(Tensor.randn([1, 1, 32, 32]));
+    console.log(JSON.stringify({ shape, ...model.device }));
+  `);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(JSON.parse(stdout)).toMatchObject({
+    threads: 1,
+    inline: false,
+    reason: expect.stringMatching(/on one thread, since there is no shared memory/),
+  });
+});
+
 test('idle threads burn no time, and let the process go', async () => {
   const program = `
     import { Tensor, VGGNet } from 'vggnet';
-    const model = await VGGNet.create('glyphs', { threads: 4 });
+    const model = await VGGNet.create('glyphs', { device: 'wasm', threads: 4 });
     await model.forward(Tensor.randn([1, 1, 32, 32]));
     const before = process.cpuUsage();
     await new Promise((resolve) => setTimeout(resolve, 1000));

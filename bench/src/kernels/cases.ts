@@ -1,5 +1,14 @@
 import type { Conv2d, Linear } from '../../../src/layers.js';
-import { chooseAlgorithm, shareTiles, tileCount } from '../../../src/wasm/convolution.js';
+import {
+  cheapestForm,
+  type Form,
+  placesOf,
+  shareTiles,
+  TILE_SIZES,
+  type TileSize,
+  tileCount,
+  winogradWorkspace,
+} from '../../../src/wasm/convolution.js';
 import { type LayerCost, layerCosts } from '../network.js';
 import type { Arena } from './arena.js';
 
@@ -60,7 +69,9 @@ export function kernelCases(): KernelCase[] {
   return [
     ...convolutions.map(([cost, layers]) => gemm(cost, layers)),
     ...convolutions.map(([cost, layers]) => conv2d(cost, layers)),
-    ...convolutions.filter(([cost]) => suitsWinograd(cost)).map(([cost, layers]) => winograd(cost, layers)),
+    ...TILE_SIZES.flatMap((size) =>
+      convolutions.filter(([cost]) => suitsWinograd(cost)).map(([cost, layers]) => winograd(cost, layers, size)),
+    ),
     ...costs.filter(({ layer }) => layer.op === 'maxPool2d').map(maxPool2d),
     ...costs.filter(isLinear).map((cost) => linear(cost)),
     ...layerCosts(MODEL, 8, SIZE)
@@ -159,29 +170,39 @@ function conv2d(cost: Cost<Conv2d>, layers: string[]): KernelCase {
   };
 }
 
-/** True where the engine takes Winograd for one image. */
-function suitsWinograd({ layer, outShape }: Cost<Conv2d>): boolean {
-  return layer.inChannels > 3 && chooseAlgorithm(layer, 1, outShape[2] as number, outShape[3] as number) === 'winograd';
+/** The form that the engine takes. */
+function formOf({ layer, outShape }: Cost<Conv2d>): Form {
+  if (layer.inChannels <= 3) return 'direct';
+  const [, , height = 0, width = 0] = outShape;
+  return cheapestForm(layer, ['direct', ...TILE_SIZES], height, width);
 }
 
-function winograd(cost: Cost<Conv2d>, layers: string[]): KernelCase {
+function suitsWinograd(cost: Cost<Conv2d>): boolean {
+  return formOf(cost) !== 'direct';
+}
+
+/** F(m×m, 3×3) with m = `size`. */
+function winograd(cost: Cost<Conv2d>, layers: string[], size: TileSize): KernelCase {
   return {
     ...convolution(cost, layers),
-    name: `winograd/${layers[0]}`,
-    quick: true,
+    name: `winograd${size}/${layers[0]}`,
+    // The others run in the other form.
+    quick: formOf(cost) === size,
     needs: 'WINOGRAD',
     setup(arena) {
       const at = place(arena, cost);
       const { height, width, inStride, outChannels } = at;
       const kernels = arena.kernels as Record<string, (...args: number[]) => number>;
-      const tiles = tileCount(1, height, width);
-      const { block, together } = shareTiles(cost.layer, tiles, 1);
-      const transformed = arena.zeros(36 * inStride * outChannels);
-      kernels.packWinograd?.(at.weights, transformed, outChannels, inStride, arena.bytes(1024));
-      const workspace = arena.bytes(kernels.winogradWorkspace?.(block, inStride, outChannels, 1, 1) ?? 0);
+      const tiles = tileCount(size, 1, height, width);
+      const share = shareTiles(cost.layer, tiles, 1);
+      const transformed = arena.zeros(placesOf(size) * inStride * outChannels);
+      kernels.packWinograd?.(size, at.weights, transformed, outChannels, inStride, arena.bytes(1024));
+      const { own, inPlace, outPlace, bytes } = winogradWorkspace(size, share, inStride, outChannels, 1);
+      const workspace = arena.bytes(bytes);
       const run = arena.operation('WINOGRAD', [
         ...[at.input, at.output, transformed, at.weights, at.scale, at.shift, 0, 0, height, width, inStride],
-        ...[outChannels, outChannels, at.scratch, workspace, block, tiles, Number(together)],
+        ...[outChannels, outChannels, at.scratch, workspace, size, share.block, tiles, Number(share.together)],
+        ...[own, inPlace, outPlace],
       ]);
       return { run, error: () => convolutionError(arena, at) };
     },

@@ -1,0 +1,44 @@
+import relaxedSimd from 'embedded:kernels/relaxed-simd.wasm';
+import relaxedSimdThreads from 'embedded:kernels/relaxed-simd-threads.wasm';
+import simd from 'embedded:kernels/simd.wasm';
+import simdThreads from 'embedded:kernels/simd-threads.wasm';
+import worker from 'embedded:worker.js';
+import { compileBytes } from './compile.js';
+import type { KernelFile } from './kernels.js';
+import {
+  nodeWorkers,
+  type SpawnOptions,
+  spawnNodeWorker,
+  spawnWebWorker,
+  startFromText,
+  type WorkerHandle,
+} from './spawn.js';
+
+/*
+ * Stands in for assets.ts in `vggnet/inline`, which is one file: the kernels are in it as base64, and the worker's
+ * script as text.
+ */
+
+export type { WorkerHandle } from './spawn.js';
+
+const KERNELS: Record<KernelFile, string> = {
+  simd,
+  'simd-threads': simdThreads,
+  'relaxed-simd': relaxedSimd,
+  'relaxed-simd-threads': relaxedSimdThreads,
+};
+
+export function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {
+  return compileBytes(Uint8Array.from(atob(KERNELS[file]), (character) => character.charCodeAt(0)));
+}
+
+/** True where `spawnWorker` can start one. */
+export function hasWorkers(): boolean {
+  return typeof Worker === 'function' || nodeWorkers() !== undefined;
+}
+
+/** @throws VGGNetError `BACKEND_UNAVAILABLE` if the runtime refuses */
+export function spawnWorker(options: SpawnOptions): WorkerHandle {
+  if (!nodeWorkers()) return spawnWebWorker(startFromText(worker), options);
+  return spawnNodeWorker(new URL(`data:text/javascript,${encodeURIComponent(worker)}`), options);
+}

@@ -1,0 +1,28 @@
+import { VGGNetError } from '../errors.js';
+import relaxedSimd from './kernels/relaxed-simd.wasm';
+import simd from './kernels/simd.wasm';
+import type { KernelFile } from './kernels.js';
+import type { WorkerHandle } from './spawn.js';
+
+/*
+ * Stands in for assets.ts where `workerd` resolves the package: it compiles no bytes, so the kernels are modules
+ * that it links in, and it has no workers and no shared memory.
+ */
+
+export type { WorkerHandle } from './spawn.js';
+
+const KERNELS: Partial<Record<KernelFile, WebAssembly.Module>> = { simd, 'relaxed-simd': relaxedSimd };
+
+export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {
+  const module = KERNELS[file];
+  if (!module) throw new VGGNetError('BACKEND_UNAVAILABLE', `An edge worker has no threads, which '${file}' needs`);
+  return module;
+}
+
+export function hasWorkers(): boolean {
+  return false;
+}
+
+export function spawnWorker(): WorkerHandle {
+  throw new VGGNetError('BACKEND_UNAVAILABLE', 'An edge worker starts no workers; leave out inline: false');
+}

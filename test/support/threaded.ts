@@ -1,0 +1,107 @@
+import type { Backend, Executable, ParameterStream, Program } from '../../src/backend.js';
+import { VGGNetError } from '../../src/errors.js';
+import { Tensor } from '../../src/tensor.js';
+import type { Team } from '../../src/wasm/engine.js';
+import { compileKernels, type KernelBuild } from '../../src/wasm/kernels.js';
+import { Peer } from '../../src/wasm/peer.js';
+import type { Request, Result } from '../../src/wasm/protocol.js';
+
+/*
+ * The wasm backend with threads, for tests that compile hundreds of programs: the workers are the real ones, and
+ * computing goes as it does in a model, but a program gets the workers of the one before it, since starting some for
+ * each would take most of the time.
+ */
+
+export interface ThreadedOptions {
+  readonly build: KernelBuild;
+  readonly threads: number;
+  readonly winograd?: boolean;
+}
+
+/** Programs that workers serve: each leaves a memory, which their garbage collectors are in no hurry to free. */
+const MOST_USES = 100;
+/** Milliseconds between two calls to a helper that may have gone to sleep just after the last one. */
+const WAKE_EVERY = 1;
+
+/** Workers that no program uses, by how many there are. */
+const free = new Map<number, Workers[]>();
+
+export function createThreadedBackend({ build, threads, winograd = true }: ThreadedOptions): Backend {
+  return {
+    device: { backend: 'wasm', build, threads, inline: false, reason: 'asked for by a test' },
+    async compile(program, parameters) {
+      const workers = free.get(threads)?.pop() ?? new Workers(threads);
+      await workers.load(await compileKernels(`${build}-threads`), program, winograd, parameters);
+      return executable(workers);
+    },
+  };
+}
+
+function executable(workers: Workers): Executable {
+  const run = (type: 'run' | 'profile'): Executable['profile'] & Executable['run'] => {
+    return async (input, { outputs, mode, seed, signal }) => {
+      const request = { type, data: input.data.slice(), shape: input.shape, options: { outputs, mode, seed } };
+      const result = await workers.ask(request, signal);
+      if (type === 'profile') return result as never;
+      return (result as { data: Float32Array; shape: readonly number[] }[]).map(
+        ({ data, shape }) => new Tensor(data, shape),
+      ) as never;
+    };
+  };
+  return {
+    run: run('run'),
+    profile: run('profile'),
+    readParameter: async (name) => (await workers.ask({ type: 'read', name })) as Float32Array,
+    dispose: () => workers.giveBack(),
+  };
+}
+
+class Workers {
+  readonly #peers: Peer[] = [];
+  #team: Team | undefined;
+  #uses = 0;
+
+  constructor(threads: number) {
+    const fail = (why: string): void => {
+      for (const peer of this.#peers) peer.close(new VGGNetError('WORKER_CRASHED', `A worker of the tests: ${why}`));
+    };
+    for (let thread = 0; thread < threads; thread++) this.#peers.push(new Peer(fail));
+  }
+
+  ask(request: Request, signal?: AbortSignal): Promise<Result> {
+    return (this.#peers[0] as Peer).ask(request, [], signal);
+  }
+
+  async load(module: WebAssembly.Module, program: Program, winograd: boolean, parameters: ParameterStream) {
+    const threads = this.#peers.length;
+    const before = this.#team;
+    const team = (await this.ask({ type: 'create', module, program, options: { winograd, threads } })) as Team;
+    this.#team = team;
+    const timer = setInterval(() => giveUp(before), WAKE_EVERY);
+    const helpers = this.#peers.slice(1);
+    await Promise.all(helpers.map((peer, i) => peer.ask({ type: 'help', module, team, thread: i + 1, threads })));
+    clearInterval(timer);
+    for await (const { name, offset, data } of parameters) {
+      await this.ask({ type: 'write', chunk: { name, offset, data: data.slice() } });
+    }
+    await this.ask({ type: 'finish' });
+  }
+
+  giveBack(): void {
+    giveUp(this.#team);
+    if (++this.#uses === MOST_USES) {
+      for (const peer of this.#peers) peer.terminate();
+      return;
+    }
+    const threads = this.#peers.length;
+    free.set(threads, [...(free.get(threads) ?? []), this]);
+  }
+}
+
+/** Lets helpers out of the kernels, as a model does after a crash. */
+function giveUp(team: Team | undefined): void {
+  if (!team) return;
+  const words = new Int32Array(team.memory.buffer, team.control, team.bytes / 4);
+  Atomics.store(words, 0, 1);
+  for (let word = 0; word < words.length; word++) Atomics.notify(words, word);
+}
