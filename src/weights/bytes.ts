@@ -8,7 +8,7 @@ import { nodeFs, openFile } from './file.js';
  */
 export type WeightsInput = string | URL | Uint8Array | ArrayBuffer | Blob | Response | ReadableStream<Uint8Array>;
 
-/** Bytes that are read once, from the first to the last. */
+/** Bytes that are read from the first to the last; of some, any part can be read at any time (`seek`). */
 export interface ByteSource {
   /** What messages call it. */
   readonly label: string;
@@ -20,6 +20,11 @@ export interface ByteSource {
   read(into: Uint8Array<ArrayBuffer>): Promise<number>;
   /** Passes over bytes, and gives how many there were. */
   skip(count: number): Promise<number>;
+  /**
+   * Goes to a byte, from which the next read starts. A file, bytes in memory and a Blob have it, and their `size` is
+   * known; a stream has not.
+   */
+  readonly seek?: (position: number) => void;
   /** Closes the file or cancels the stream. May be called twice. */
   close(): Promise<void>;
 }
@@ -113,6 +118,9 @@ function memorySource(bytes: Uint8Array, label = 'the bytes'): ByteSource {
       position += skipped;
       return Promise.resolve(skipped);
     },
+    seek(to) {
+      position = Math.min(to, size);
+    },
     close: () => Promise.resolve(),
   };
 }
@@ -139,6 +147,9 @@ function blobSource(blob: Blob): ByteSource {
       const skipped = Math.min(count, size - position);
       position += skipped;
       return Promise.resolve(skipped);
+    },
+    seek(to) {
+      position = Math.min(to, size);
     },
     close: () => Promise.resolve(),
   };

@@ -74,6 +74,9 @@ export async function openFile(path: string | URL): Promise<ByteSource> {
       position += skipped;
       return Promise.resolve(skipped);
     },
+    seek(to) {
+      position = Math.min(to, size);
+    },
     close() {
       // A file that was only read has nothing to lose by a failed close.
       closing ??= handle.close().catch(() => {});

@@ -5,8 +5,7 @@ import { formatShape, numel } from '../tensor.js';
 import { isBatchCount } from './dtype.js';
 import { quoteName } from './header.js';
 import { type Naming, recogniseNaming, toCanonical } from './naming.js';
-import { checkDtype } from './safetensors.js';
-import type { WeightEntry, WeightSource } from './source.js';
+import { checkDtype, type WeightEntry, type WeightSource } from './source.js';
 
 export interface MatchOptions {
   /** Refuse a file that lacks a tensor of the network or has one too many. Default true. */

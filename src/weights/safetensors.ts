@@ -1,11 +1,11 @@
 import type { ParameterChunk } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { abortable, eitherSignal } from './abort.js';
-import { type ByteSource, openBytes, type WeightsInput } from './bytes.js';
+import type { ByteSource } from './bytes.js';
 import { DTYPE_BITS, type FloatDtype, isBatchCount, isFloatDtype, toFloat32 } from './dtype.js';
 import { type Header, MAX_HEADER_BYTES, parseHeader, quoteName, type TensorRecord } from './header.js';
 import { type LoadProgress, ProgressMeter } from './progress.js';
-import type { WeightSource } from './source.js';
+import { checkWanted, type WeightSource } from './source.js';
 
 export interface OpenOptions {
   /** Stops opening, and reading later on. */
@@ -19,15 +19,6 @@ const CHUNK_BYTES = 2 ** 20;
 /** A header of a stream is read in parts of this size, so that a false length costs nothing. */
 const HEADER_PART_BYTES = 2 ** 20;
 const LENGTH_BYTES = 8;
-
-/**
- * Opens a weights file (safetensors) and reads its header. The tensors are read as `chunks` is, in order, and the
- * whole file is never in memory.
- * @throws VGGNetError `INVALID_ARGUMENT`, `IO`, `INVALID_WEIGHTS_FILE`, `ABORTED`; nothing stays open then
- */
-export async function openWeights(input: WeightsInput, options: OpenOptions = {}): Promise<WeightSource> {
-  return openSafetensors(await openBytes(input, options.signal), options);
-}
 
 /**
  * Reads the header of a safetensors file, and takes ownership of its bytes. `chunks` reads F32, F16, BF16 and F64;
@@ -61,7 +52,7 @@ async function readHeaderBytes(bytes: ByteSource, signal: AbortSignal | undefine
   if (got < LENGTH_BYTES) fail(`a safetensors file has at least ${LENGTH_BYTES} bytes, got ${got}`);
   const claimed = new DataView(prefix.buffer).getBigUint64(0, true);
   if (claimed > MAX_HEADER_BYTES) {
-    fail(`a header of ${claimed} bytes, over the limit of ${MAX_HEADER_BYTES}${otherFormat(prefix)}`);
+    fail(`a header of ${claimed} bytes, over the limit of ${MAX_HEADER_BYTES}, if this is a safetensors file`);
   }
   const length = Number(claimed);
   if (length === 0) fail('a header of 0 bytes');
@@ -84,16 +75,6 @@ async function readHeaderBytes(bytes: ByteSource, signal: AbortSignal | undefine
     offset += part.length;
   }
   return header;
-}
-
-/** What a file that is no safetensors file seems to be, by its first 8 bytes. */
-function otherFormat(prefix: Uint8Array): string {
-  const text = String.fromCharCode(...prefix);
-  if (text.startsWith('PK')) return '; this looks like a zip archive, such as a PyTorch checkpoint, not safetensors';
-  if (text.startsWith('\x80')) return '; this looks like a Python pickle, such as an old PyTorch checkpoint';
-  if (text.startsWith('\x89HDF')) return '; this looks like an HDF5 file, as of Keras';
-  if (text === 'version ') return '; this looks like a Git LFS pointer: the file itself was not downloaded';
-  return text.trimStart().startsWith('<') ? '; this looks like a web page' : '';
 }
 
 function checkSize(header: Header, dataStart: number, size: number, label: string): void {
@@ -213,20 +194,4 @@ class SafetensorsSource implements WeightSource {
       `${this.#bytes.label}: bytes follow the last tensor, which ends at byte ${end}`,
     );
   }
-}
-
-function checkWanted(entries: readonly TensorRecord[], wanted: ReadonlySet<string>, label: string): void {
-  const names = new Set(entries.map((entry) => entry.name));
-  for (const name of wanted) {
-    if (!names.has(name)) throw new VGGNetError('INVALID_ARGUMENT', `${label} has no tensor ${quoteName(name)}`);
-  }
-  for (const { name, dtype } of entries) {
-    if (wanted.has(name) && !isBatchCount(name)) checkDtype(name, dtype);
-  }
-}
-
-/** @throws VGGNetError `INVALID_DTYPE` that names the tensor */
-export function checkDtype(name: string, dtype: string): void {
-  if (isFloatDtype(dtype)) return;
-  throw new VGGNetError('INVALID_DTYPE', `Tensor ${quoteName(name)}: expected F32, F16, BF16 or F64, got ${dtype}`);
 }

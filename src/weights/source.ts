@@ -1,6 +1,12 @@
 import type { ParameterChunk } from '../backend.js';
+import { VGGNetError } from '../errors.js';
+import { isBatchCount, isFloatDtype } from './dtype.js';
+import { quoteName } from './header.js';
 
-/** One tensor of a weights file: its name there, shape, and dtype as safetensors spells it. */
+/**
+ * One tensor of a weights file: its name there, shape, and dtype as safetensors spells it. A source may give
+ * torchvision's name where the file has none that says which tensor it is.
+ */
 export interface WeightEntry {
   readonly name: string;
   readonly shape: readonly number[];
@@ -12,7 +18,7 @@ export interface WeightEntry {
  * so that a file of another network is refused before it is loaded.
  */
 export interface WeightSource {
-  /** In the order in which `chunks` gives them. */
+  /** In the order in which `chunks` gives them, where that is known before they are read. */
   readonly entries: readonly WeightEntry[];
   /** Free text that came with the tensors. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -23,4 +29,24 @@ export interface WeightSource {
   chunks(wanted: ReadonlySet<string>, signal?: AbortSignal): AsyncIterable<ParameterChunk>;
   /** Closes the file or cancels the stream. May be called twice, also instead of reading to the end. */
   close(): Promise<void>;
+}
+
+/**
+ * Checks what a caller of `chunks` wants before anything is read.
+ * @throws VGGNetError `INVALID_ARGUMENT` for a tensor that is not there; `INVALID_DTYPE`
+ */
+export function checkWanted(entries: readonly WeightEntry[], wanted: ReadonlySet<string>, label: string): void {
+  const names = new Set(entries.map((entry) => entry.name));
+  for (const name of wanted) {
+    if (!names.has(name)) throw new VGGNetError('INVALID_ARGUMENT', `${label} has no tensor ${quoteName(name)}`);
+  }
+  for (const { name, dtype } of entries) {
+    if (wanted.has(name) && !isBatchCount(name)) checkDtype(name, dtype);
+  }
+}
+
+/** @throws VGGNetError `INVALID_DTYPE` that names the tensor */
+export function checkDtype(name: string, dtype: string): void {
+  if (isFloatDtype(dtype)) return;
+  throw new VGGNetError('INVALID_DTYPE', `Tensor ${quoteName(name)}: expected F32, F16, BF16 or F64, got ${dtype}`);
 }

@@ -9,8 +9,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { Tensor } from '../../src/tensor.js';
 import type { WeightsInput } from '../../src/weights/bytes.js';
 import { saveFile } from '../../src/weights/file.js';
+import { openWeights } from '../../src/weights/open.js';
 import type { LoadProgress } from '../../src/weights/progress.js';
-import { openWeights } from '../../src/weights/safetensors.js';
 import { saveSafetensors } from '../../src/weights/write.js';
 import { collect, readAll } from './collect.js';
 import { streamOf } from './rawfile.js';

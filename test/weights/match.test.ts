@@ -7,7 +7,7 @@ import { Tensor } from '../../src/tensor.js';
 import { initSource } from '../../src/weights/init.js';
 import { completeStream, matchWeights } from '../../src/weights/match.js';
 import { type NamingScheme, rename, renamedShape } from '../../src/weights/naming.js';
-import { openWeights } from '../../src/weights/safetensors.js';
+import { openWeights } from '../../src/weights/open.js';
 import { saveSafetensors } from '../../src/weights/write.js';
 import { collect, countingSource, readAll } from './collect.js';
 

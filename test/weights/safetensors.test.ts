@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { VGGNetError } from '../../src/errors.js';
 import { Tensor } from '../../src/tensor.js';
 import type { WeightsInput } from '../../src/weights/bytes.js';
-import { openWeights } from '../../src/weights/safetensors.js';
+import { openWeights } from '../../src/weights/open.js';
 import { saveSafetensors } from '../../src/weights/write.js';
 import { readAll } from './collect.js';
 import { f32, rawFile, streamOf } from './rawfile.js';
@@ -133,8 +133,8 @@ describe('a bad header', () => {
     ['an array', rawFile([]), /must start with '{', got '\['/],
     ['not JSON', rawFile('{"a":}'), /not JSON/],
     ['text after it', rawFile('{}}'), /not JSON/],
-    ['a zip file', new Uint8Array([0x50, 0x4b, 3, 4, 20, 0, 8, 8, 0]), /zip archive, such as a PyTorch checkpoint/],
-    ['a pickle', new Uint8Array([0x80, 2, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46]), /pickle/],
+    ['a zip file', new Uint8Array([0x50, 0x4b, 3, 4, 20, 0, 8, 8, 0]), /zip archive that does not begin as one/],
+    ['a pickle', new Uint8Array([0x80, 2, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46]), /within the pickle/],
     ['a Git LFS pointer', new TextEncoder().encode('version https://git-lfs.github.com/spec/v1'), /Git LFS pointer/],
     ['a web page', new TextEncoder().encode('<!DOCTYPE html><html></html>'), /web page/],
     ['a name twice', rawFile('{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"a":{}}', 4), /'a' comes twice/],

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Tensor } from '../../src/tensor.js';
 import { saveFile } from '../../src/weights/file.js';
-import { openWeights } from '../../src/weights/safetensors.js';
+import { openWeights } from '../../src/weights/open.js';
 import { saveSafetensors, writeSafetensors } from '../../src/weights/write.js';
 import { readAll } from './collect.js';
 import { streamOf } from './rawfile.js';
