@@ -3,7 +3,7 @@ import type { DeviceName } from '../device.js';
 import { VGGNetError } from '../errors.js';
 import type { VGGNet } from '../vgg.js';
 import { reportFailure, UsageError } from './failure.js';
-import { chooseModel, loadModel, type ModelChoice } from './model.js';
+import { chooseModel, loadModel, requireWeights } from './model.js';
 import { formatDevice, formatMs, print, printable, printJson } from './output.js';
 
 export interface ClassifyFlags {
@@ -51,15 +51,6 @@ export async function classify(files: readonly string[], flags: ClassifyFlags, s
   } finally {
     model.dispose();
   }
-}
-
-function requireWeights(choice: ModelChoice): void {
-  if (choice.kind === 'file' || choice.weights !== undefined) return;
-  throw new UsageError(
-    `${choice.label} needs weights, which this package does not hold: give a safetensors file of them by ` +
-      "--weights FILE|URL, with torchvision's, timm's or the lesson's names. Without --model and --weights " +
-      'the embedded model glyphs reads printed characters',
-  );
 }
 
 function topOf(top: number | undefined, numClasses: number): number {

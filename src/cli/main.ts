@@ -33,6 +33,8 @@ process.stderr.on('error', () => {});
 let exitCode: number;
 try {
   exitCode = await run(process.argv.slice(2), controller.signal);
+  // A command that ends well after a signal, as a server does, has its own exit code.
+  if (stopped === 130 || stopped === 143) stopped = undefined;
 } catch (error) {
   exitCode = exitCodeOf(error);
   if (stopped === undefined) reportFailure(error);

@@ -5,7 +5,7 @@ import { configOf } from '../load.js';
 import { nearest } from '../nearest.js';
 import { VGGNet } from '../vgg.js';
 import type { InitScheme } from '../weights/init.js';
-import { openWeights } from '../weights/safetensors.js';
+import { openWeights } from '../weights/open.js';
 import { checkUsage, UsageError } from './failure.js';
 import { packageFile } from './package.js';
 import { withProgress } from './progress.js';
@@ -37,7 +37,7 @@ export function parseModel(text: string): ModelChoice {
   const names = [...MODEL_NAMES, EMBEDDED];
   throw new UsageError(
     `Unknown model '${text}', and there is no such file; nearest: ${nearest(name, names).join(', ')}. ` +
-      `Known: ${names.join(', ')}, a list such as 64,M,128,M, or a safetensors file`,
+      `Known: ${names.join(', ')}, a list such as 64,M,128,M, or a weights file`,
     'UNKNOWN_MODEL',
   );
 }
@@ -53,6 +53,16 @@ export function chooseModel({ model, weights }: { model?: string; weights?: stri
   if (choice.kind === 'network') return { ...choice, weights };
   if (model.toLowerCase() === EMBEDDED) return fileChoice(weights);
   throw new UsageError(`The file '${model}' brings its own weights; leave out --weights, or name a network by --model`);
+}
+
+/** @throws UsageError for a network by name without a file: random weights would answer nonsense */
+export function requireWeights(choice: ModelChoice): void {
+  if (choice.kind === 'file' || choice.weights !== undefined) return;
+  throw new UsageError(
+    `${choice.label} needs weights, which this package does not hold: give a file of them by ` +
+      "--weights FILE|URL, with torchvision's, timm's or the lesson's names. Without --model and --weights " +
+      'the embedded model glyphs reads printed characters',
+  );
 }
 
 function embedded(): ModelChoice {
@@ -71,7 +81,7 @@ function network(model: string | Architecture): ModelChoice {
 const URL_SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 
 function isFile(text: string): boolean {
-  return URL_SCHEME.test(text) || /[/\\]|\.safetensors$/i.test(text) || existsSync(text);
+  return URL_SCHEME.test(text) || /[/\\]|\.(?:safetensors|pth?|onnx|npz)$/i.test(text) || existsSync(text);
 }
 
 /** The entries of a list, not checked yet; undefined if it does not look like one. */

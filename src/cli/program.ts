@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type BenchFlags, bench } from './bench.js';
+import { type CacheFlags, clearCachedWeights, listCachedWeights } from './cache.js';
 import { type ClassifyFlags, classify } from './classify.js';
 import { UsageError } from './failure.js';
 import { type ForwardFlags, forward } from './forward.js';
 import { packageFile } from './package.js';
+import { type ServeFlags, serve } from './serve.js';
 import { type SummaryFlags, summary } from './summary.js';
 
 /**
@@ -51,8 +53,8 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .command('classify')
     .description('name what is in images: the most likely classes of each, with percent and times')
     .argument('<IMAGE...>', 'files or URLs: JPEG, PNG, WebP or GIF')
-    .option('--model <NAME|FILE>', `${NAMES}; or a safetensors file that describes itself (default: glyphs)`)
-    .option('--weights <FILE|URL>', 'safetensors file of the weights of --model, or alone one that describes itself')
+    .option('--model <NAME|FILE>', `${NAMES}; or a weights file that describes itself (default: glyphs)`)
+    .option('--weights <FILE|URL>', 'file of the weights of --model, or alone one that describes itself')
     .option('--top <N>', 'how many classes to print (default: 5)', integer(1, MAX_COUNT))
     .addOption(deviceOption())
     .option('--json', 'print one JSON document')
@@ -71,7 +73,7 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .command('summary')
     .description("print a network's layers, output shapes, parameters, multiply-accumulates and memory")
     .addArgument(
-      new Argument('[MODEL]', `${NAMES}; a list such as 64,M,128,M; or a safetensors file`).default('vgg16', 'vgg16'),
+      new Argument('[MODEL]', `${NAMES}; a list such as 64,M,128,M; or a weights file`).default('vgg16', 'vgg16'),
     )
     .option('--input <NxCxHxW>', "shape of the input (default: one image of the model's size)", shape)
     .option('--json', 'print one JSON document')
@@ -97,7 +99,7 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
         .default(['logits'], 'logits'),
     )
     .option('--model <NAME|LIST|FILE>', `${NAMES}; a list such as 64,M,128,M; or a file (default: glyphs)`)
-    .option('--weights <FILE|URL>', 'safetensors file of the weights of --model (default: random weights)')
+    .option('--weights <FILE|URL>', 'file of the weights of --model (default: random weights)')
     .option('--seed <N>', 'seed of the random weights (default: 0)', integer(0, 2 ** 32 - 1))
     .addOption(new Option('--init <SCHEME>', 'how random weights are drawn (default: pytorch)').choices(INIT_SCHEMES))
     .addOption(deviceOption())
@@ -124,7 +126,7 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .command('bench')
     .description('time the forward of networks: a first table of latencies')
     .addArgument(
-      new Argument('[MODEL...]', `${NAMES}; a list; or a safetensors file`).default(
+      new Argument('[MODEL...]', `${NAMES}; a list; or a weights file`).default(
         ['glyphs', 'vgg16'],
         'glyphs vgg16',
       ),
@@ -141,6 +143,53 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     )
     .addHelpText('after', '\nNetworks named without a file get random weights, which take as long as any others.')
     .action(async (models: string[], flags: BenchFlags) => finish(await bench(models, flags, signal)));
+
+  const cache = program
+    .command('cache')
+    .helpCommand(false)
+    .description('list or delete the official weights that were downloaded')
+    .addHelpText('after', examples('vggnet cache list', 'vggnet cache clear --cache-dir ./weights'));
+  const folder = '--cache-dir <DIR>';
+  const folderText = 'the folder (default: VGGNET_CACHE, or vggnet where the system keeps caches)';
+  cache
+    .command('list')
+    .description('list the files, with downloads that were cut')
+    .option(folder, folderText)
+    .option('--json', 'print one JSON document')
+    .action(async (flags: CacheFlags) => finish(await listCachedWeights(flags)));
+  cache
+    .command('clear')
+    .description('delete them all, except what is being downloaded right now; other files in the folder stay')
+    .option(folder, folderText)
+    .option('--json', 'print one JSON document')
+    .action(async (flags: CacheFlags) => finish(await clearCachedWeights(flags)));
+
+  program
+    .command('serve')
+    .description('answer HTTP requests: images to classes, tensors to logits')
+    .option('--model <NAME|FILE>', `${NAMES}; or a weights file that describes itself (default: glyphs)`)
+    .option('--weights <FILE|URL>', 'file of the weights of --model, or alone one that describes itself')
+    .addOption(deviceOption())
+    .option('--host <ADDRESS>', 'address to listen on; 0.0.0.0 for all', '127.0.0.1')
+    .option('--port <N>', 'port to listen on; 0 for any that is free', integer(0, 65_535), 8000)
+    .option('--max-batch <N>', 'images in one forward (default: 8)', integer(1, MAX_COUNT))
+    .option('--max-delay <MS>', 'how long a request waits for others (default: 5)', integer(0, MAX_COUNT))
+    .option('--max-queue <N>', 'requests that may wait; more get 503 (default: 64)', integer(1, MAX_COUNT))
+    .option('--timeout <MS>', 'how long a request may take (default: 30000)', integer(1, 1_000_000_000))
+    .option('--max-body <BYTES>', 'largest request body (default: 16777216)', integer(1, 2 ** 31))
+    .option('--max-pixels <N>', 'largest image, width times height (default: 25000000)', integer(1, 100_000_000))
+    .option('--cors <ORIGINS>', "origins that may call from a browser, or '*' (default: none)", names)
+    .addHelpText('after', examples('vggnet serve', 'vggnet serve --model vgg16 --weights vgg16.safetensors --port 80'))
+    .addHelpText(
+      'after',
+      [
+        '',
+        'Routes: POST /classify (an image, or a form of several; ?topK=5), the Open Inference',
+        'Protocol v2 under /v2, GET /metrics for Prometheus. If VGGNET_TOKEN is set, requests',
+        'must carry it as a bearer token. SIGTERM and Ctrl-C let requests in progress end.',
+      ].join('\n'),
+    )
+    .action(async (flags: ServeFlags) => finish(await serve(flags, signal)));
 
   return program;
 }

@@ -1,7 +1,7 @@
 import { VGGNetError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import { formatShape, Tensor } from '../tensor.js';
-import { openWeights } from '../weights/safetensors.js';
+import { openWeights } from '../weights/open.js';
 import type { WeightEntry } from '../weights/source.js';
 import { UsageError } from './failure.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { vggnet } from './run.js';
+import { NO_GPU, vggnet } from './run.js';
 
 describe('vggnet bench', () => {
   test('times every model in a process of its own', async () => {
@@ -41,7 +41,7 @@ describe('vggnet bench', () => {
     expect(unknown).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('(UNKNOWN_MODEL)') });
     const small = await vggnet(['bench', 'vgg16', '--size', '31']);
     expect(small).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('(INVALID_SHAPE)') });
-    const webgpu = await vggnet(['bench', 'glyphs', 'glyphs', '--device', 'webgpu', '--json']);
+    const webgpu = await vggnet(['bench', 'glyphs', 'glyphs', '--device', 'webgpu', '--json'], undefined, NO_GPU);
     expect(webgpu.code).toBe(1);
     expect(webgpu.stderr.match(/^vggnet: .* \(BACKEND_UNAVAILABLE\)$/gm)).toHaveLength(2);
     expect(JSON.parse(webgpu.stdout).results).toEqual([]);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { saveSafetensors, Tensor } from '../../src/index.js';
-import { openWeights } from '../../src/weights/safetensors.js';
+import { openWeights } from '../../src/weights/open.js';
 import { expectClose } from '../support/close.js';
 import { createOwnModel, saveOwnModel } from './own-model.js';
 import { repositoryFile, vggnet } from './run.js';

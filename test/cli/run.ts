@@ -17,9 +17,17 @@ export interface Finished {
   readonly stderr: string;
 }
 
+/** Makes Vulkan find no driver, and so WebGPU no adapter, on any machine; Dawn says so on stderr. */
+export const NO_GPU: Readonly<Record<string, string>> = { VK_ICD_FILENAMES: '/dev/null', VK_DRIVER_FILES: '/dev/null' };
+
 /** Runs `vggnet` with these arguments to its end. `started` is given the process, to disturb it. */
-export function vggnet(args: readonly string[], started?: (child: ChildProcess) => void): Promise<Finished> {
-  return finished(spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] }), started);
+export function vggnet(
+  args: readonly string[],
+  started?: (child: ChildProcess) => void,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Finished> {
+  const options = { stdio: ['ignore' as const, 'pipe' as const, 'pipe' as const], env: { ...process.env, ...env } };
+  return finished(spawn(process.execPath, [CLI, ...args], options), started);
 }
 
 /** Runs a shell command in a pseudo-terminal; what it writes there is `stdout`. */

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { repositoryFile, vggnet } from './run.js';
+import { NO_GPU, repositoryFile, vggnet } from './run.js';
 
-const COMMANDS = ['classify', 'summary', 'forward', 'bench'];
+const COMMANDS = ['classify', 'summary', 'forward', 'bench', 'serve', 'cache'];
 
 describe('help', () => {
   test('of the whole and of each command is on stdout, with examples', async () => {
@@ -22,9 +22,10 @@ describe('help', () => {
       expect(examples.length).toBeGreaterThan(1);
       for (const example of examples) {
         const args = example.trim().split(' ').slice(1);
-        // Files that the reader has are missing here, and no webgpu makes a bench fail before it runs.
-        const { code, stderr } = await vggnet(command === 'bench' ? [...args, '--device', 'webgpu'] : args);
-        const expected = command === 'summary' ? 0 : 1;
+        // Files that the reader has are missing here, and no webgpu makes a bench or a server fail before it runs.
+        const stopped = command === 'bench' || command === 'serve';
+        const { code, stderr } = await vggnet(stopped ? [...args, '--device', 'webgpu'] : args, undefined, NO_GPU);
+        const expected = command === 'summary' || command === 'cache' ? 0 : 1;
         expect(code, `${example}: ${stderr}`).toBe(expected);
       }
     }

@@ -1,0 +1,48 @@
+import { VGGNetError, type VGGNetErrorCode } from '../errors.js';
+import { QueueFullError } from './batcher.js';
+
+/** A request that cannot be answered, and the HTTP status that says so. */
+export class RequestError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.headers = headers;
+  }
+}
+
+/** 499: the client has gone, as nginx logs it; nobody sees the answer. */
+const STATUS: Partial<Record<VGGNetErrorCode, number>> = {
+  INVALID_ARGUMENT: 400,
+  INVALID_SHAPE: 400,
+  INVALID_DTYPE: 400,
+  UNKNOWN_LAYER: 400,
+  INVALID_IMAGE: 400,
+  IMAGE_TOO_LARGE: 413,
+  MISSING_PEER: 501,
+  ABORTED: 499,
+  OUT_OF_MEMORY: 503,
+  DISPOSED: 503,
+  WORKER_CRASHED: 503,
+  DEVICE_LOST: 503,
+};
+
+/** What went wrong as an answer. The text of an error that was not foreseen stays here. */
+export function answerTo(error: unknown): { status: number; code: string; message: string; headers: HeadersInit } {
+  if (error instanceof RequestError) {
+    const { status, code, message, headers } = error;
+    return { status, code, message, headers: { ...headers } };
+  }
+  if (error instanceof QueueFullError) {
+    return { status: 503, code: 'QUEUE_FULL', message: error.message, headers: { 'Retry-After': '1' } };
+  }
+  if (error instanceof VGGNetError) {
+    const status = STATUS[error.code] ?? 500;
+    return { status, code: error.code, message: error.message, headers: status === 503 ? { 'Retry-After': '1' } : {} };
+  }
+  return { status: 500, code: 'UNEXPECTED', message: 'The server failed', headers: {} };
+}
