@@ -1,118 +1,109 @@
-import { measured, QUIET, type Row } from './record.js';
-import { type Estimate, estimate, pairedRatios, unpairedRatio } from './stats.js';
+import { type Ratio, ratiosOf } from './ratios.js';
+import { QUIET, type Row } from './record.js';
+import { median } from './stats.js';
 
-/*
- * Are we as fast as we were, compared with others? Times depend on the machine and on what else it does; ratios of
- * times taken in turn hardly do. So only ratios are compared, each within the noise that its own samples show.
- */
-
-/** A time over another one's from the same group: lower is better. */
-export interface Ratio extends Estimate {
-  /** Id of the row whose speed is judged. */
-  readonly id: string;
-  /** Id of the row that it is measured against, or 'the micro-kernel'. */
-  readonly against: string;
-  readonly group: string;
-  readonly rounds: number;
-}
+/* Are we as fast as we were, compared with others? Each ratio is compared within the noise that its samples show. */
 
 /** What became of one ratio. */
 export interface Verdict {
   readonly id: string;
   readonly against: string;
+  readonly of: Ratio['of'];
   readonly group: string;
   readonly before: Ratio;
   /** One for each time that it was measured. */
   readonly after: readonly Ratio[];
-  /** True if all of `after` are over `before` by more than both intervals. */
-  readonly worse: boolean;
+  /** `worse` and `better`: the intervals of all of `after` lie on that side of `before`, by more than `restart`. */
+  readonly change: 'worse' | 'better' | 'same';
 }
 
 /**
- * The ratios that rows have: the library's rows over each peer of their group; where a group has no peers, every row
- * over the group's first; kernels over the micro-kernel that was timed just before.
+ * Compares the ratios that both runs have. `again` is a second measurement in new processes, of the groups that looked
+ * worse; `restart` is what new processes alone change, as a factor over 1.
  */
-export function ratiosOf(rows: readonly Row[]): Ratio[] {
-  const groups = new Map<string, Row[]>();
-  for (const row of rows) {
-    if (!measured(row) || row.wrong || row.interrupted) continue;
-    groups.set(row.group, [...(groups.get(row.group) ?? []), row]);
-  }
-  return [...groups.entries()].flatMap(([group, members]) => groupRatios(group, members));
-}
-
-function groupRatios(group: string, rows: readonly Row[]): Ratio[] {
-  const kernels = rows.filter(({ peakSamples }) => peakSamples && peakSamples.length > 0);
-  if (kernels.length > 0) {
-    return kernels
-      .filter(({ macs }) => macs > 0)
-      .map((row) => {
-        // Times of as many multiply-accumulates as the kernel does.
-        const scale = row.macs / (row.peakMacs ?? row.macs);
-        const peak = (row.peakSamples ?? []).map((ms) => ms * scale);
-        const rounds = Math.min(row.samples.length, peak.length);
-        return { id: row.id, against: 'the micro-kernel', group, rounds, ...unpairedRatio(row.samples, peak) };
-      });
-  }
-  const peers = rows.filter(({ system }) => system.name !== 'vggnet');
-  const ours = rows.filter(({ system }) => system.name === 'vggnet');
-  const baselines = peers.length > 0 ? peers : rows.slice(0, 1);
-  return ours.flatMap((row) =>
-    baselines
-      .filter((baseline) => baseline !== row)
-      .map((baseline) => {
-        const ratios = pairedRatios(row.samples, baseline.samples);
-        return { id: row.id, against: baseline.id, group, rounds: ratios.length, ...estimate(ratios) };
-      }),
-  );
-}
-
-/** Compares the ratios that both runs have. `again` is a second measurement, of the groups that looked worse. */
-export function compareRows(committed: readonly Row[], now: readonly Row[], again: readonly Row[] = []): Verdict[] {
-  const key = ({ id, against }: Ratio): string => `${id} ${against}`;
-  const index = (rows: readonly Row[]): Map<string, Ratio> => new Map(ratiosOf(rows).map((one) => [key(one), one]));
+export function compareRows(
+  committed: readonly Row[],
+  now: readonly Row[],
+  again: readonly Row[] = [],
+  restart: number = restartNoise(now, again),
+): Verdict[] {
   const [first, second] = [index(now), index(again)];
   return ratiosOf(committed).flatMap((before) => {
     const after = [first.get(key(before)), second.get(key(before))].filter((ratio) => ratio !== undefined);
     if (after.length === 0) return [];
-    const { id, against, group } = before;
-    return [{ id, against, group, before, after, worse: after.every(({ low }) => low > before.high) }];
+    const { id, against, of, group } = before;
+    const worse = after.every(({ low }) => low > before.high * restart);
+    const better = after.every(({ high }) => high * restart < before.low);
+    return [{ id, against, of, group, before, after, change: worse ? 'worse' : better ? 'better' : 'same' }];
   });
+}
+
+/**
+ * What new processes alone do to ratios: the median, over all ratios measured twice, of how far the second is from the
+ * first, as a factor. The code is the same both times, so nothing but noise is in it. 1 if nothing was measured twice.
+ */
+export function restartNoise(now: readonly Row[], again: readonly Row[]): number {
+  const first = index(now);
+  const changes = [...index(again)].flatMap(([name, { median: second }]) => {
+    const before = first.get(name)?.median;
+    return before === undefined ? [] : [Math.abs(Math.log(second / before))];
+  });
+  return changes.length > 0 ? Math.exp(median(changes)) : 1;
+}
+
+function key({ id, against, of }: Ratio): string {
+  return `${id} ${against} ${of}`;
+}
+
+function index(rows: readonly Row[]): Map<string, Ratio> {
+  return new Map(ratiosOf(rows).map((one) => [key(one), one]));
 }
 
 /** The groups of what looks worse. */
 export function suspects(verdicts: readonly Verdict[]): string[] {
-  return [...new Set(verdicts.filter(({ worse }) => worse).map(({ group }) => group))];
+  return [...new Set(verdicts.filter(({ change }) => change === 'worse').map(({ group }) => group))];
 }
 
-const HOW = `Each ratio is a time over another's, so lower is better. Systems are sampled in turn, and a ratio is the median of
-those of single rounds, with its interval from order statistics (95% from 6 rounds on; the whole range under that).
-Kernels are timed apart from the micro-kernel, and their ratio's interval is that of the two intervals' ends. A ratio
-is worse if its interval lies wholly above the committed one, and does so again in new processes.`;
+const HOW = `Each ratio is a time over another's (or a peak of memory), so lower is better. Its noise, in brackets, is estimated
+from its samples: systems are sampled in turn, a ratio is the median of the ratios of single rounds, and its interval
+lies between two of them, by order statistics (95% and more from 6 rounds on; under that the whole range). Kernels are
+timed apart from the micro-kernel: their interval is that of the two intervals' ends. What a new process changes is not
+in one run's samples, so groups with a ratio that looks worse are measured again in new processes, and the median change
+from the first time to the second is added to the noise. WORSE is a ratio whose intervals lie above the committed one
+by more than that, both times; better is one that lies below.`;
 
 /** The verdicts as text, worst first, with how they were reached. */
-export function formatVerdicts(verdicts: readonly Verdict[], committed: readonly Row[], now: readonly Row[]): string {
-  const lines = [...verdicts]
-    .sort((a, b) => change(b) - change(a))
-    .map((verdict) => {
-      const { id, against, before, after, worse } = verdict;
-      const said = after.map(describe).join(', then ');
-      const sign = `${change(verdict) >= 0 ? '+' : '−'}${Math.abs(100 * change(verdict)).toFixed(1)}%`;
-      return `${worse ? 'WORSE' : 'ok   '} ${sign.padStart(7)}  ${id} / ${against}: ${describe(before)} → ${said}`;
-    });
-  const worse = verdicts.filter((verdict) => verdict.worse).length;
+export function formatVerdicts(
+  verdicts: readonly Verdict[],
+  committed: readonly Row[],
+  now: readonly Row[],
+  restart: number = 1,
+): string {
+  const lines = [...verdicts].sort((a, b) => shift(b) - shift(a)).map(formatVerdict);
+  const count = (change: Verdict['change']): number => verdicts.filter((verdict) => verdict.change === change).length;
   const cpus = [committed, now].map((rows) => rows[0]?.machine.cpu ?? 'unknown');
-  const other = cpus[0] === cpus[1] ? [] : [`Committed on ${cpus[0]}, this is ${cpus[1]}: ratios may differ for that.`];
+  const twice = verdicts.some(({ after }) => after.length > 1);
   return [
     HOW,
     '',
     ...lines,
     '',
-    ...other,
+    ...(cpus[0] === cpus[1] ? [] : [`Committed on ${cpus[0]}, this is ${cpus[1]}: ratios may differ for that.`]),
     ...busyLine('the committed run', committed),
     ...busyLine('this run', now),
-    `${verdicts.length} ratios compared, ${worse} worse`,
+    ...(twice ? [`New processes alone changed ratios by ${percent(restart - 1)}`] : []),
+    `${verdicts.length} ratios compared, ${count('worse')} worse, ${count('better')} better, ${count('same')} within the noise`,
   ].join('\n');
+}
+
+function formatVerdict(verdict: Verdict): string {
+  const { id, against, of, before, after, change } = verdict;
+  const said = after.map(describe).join(', then ');
+  const word = { worse: 'WORSE ', better: 'better', same: 'ok    ' }[change];
+  const what = of === 'time' ? '' : ` (${of})`;
+  const moved = shift(verdict);
+  const sign = `${moved >= 0 ? '+' : '−'}${percent(Math.abs(moved))}`;
+  return `${word} ${sign.padStart(7)}  ${id} / ${against}${what}: ${describe(before)} → ${said}`;
 }
 
 /** A run on a machine with other work is a weak witness, above all for several threads. */
@@ -124,10 +115,14 @@ function busyLine(what: string, rows: readonly Row[]): string[] {
 }
 
 /** Of the median, by the best of the measurements. */
-function change({ before, after }: Verdict): number {
-  return Math.min(...after.map(({ median }) => median)) / before.median - 1;
+function shift({ before, after }: Verdict): number {
+  return Math.min(...after.map((ratio) => ratio.median)) / before.median - 1;
 }
 
-function describe({ median, low, high }: Ratio): string {
-  return `${median.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+function describe({ median: middle, low, high }: Ratio): string {
+  return `${middle.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
 }

@@ -1,16 +1,18 @@
 import { rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { compareRows, formatVerdicts, suspects } from './check.js';
+import { compareRows, formatVerdicts, restartNoise, suspects } from './check.js';
 import { Files } from './files.js';
-import { LEVELS, type Level } from './job.js';
+import { type MainRuntime, nodeRuntime } from './groups.js';
+import { LEVELS, type Level, ON_REQUEST } from './job.js';
 import { describeCommit, describeMachine, otherLoad } from './machine.js';
-import { type Group, type MainRuntime, makePlan, nodeRuntime, select } from './plan.js';
+import { type Group, makePlan, select } from './plan.js';
 import { measured, type Row, RowFile, readRows } from './record.js';
 import { createRuntimes, MACHINE_NODE } from './runtimes/index.js';
 import { servePage } from './runtimes/visitor.js';
-import { Suite } from './suite.js';
+import type { Runtime } from './session.js';
+import { Suite, type SuiteFiles } from './suite.js';
 
 interface Options {
   readonly quick?: true;
@@ -18,6 +20,7 @@ interface Options {
   readonly list?: true;
   readonly redraw?: true;
   readonly report?: boolean;
+  readonly results?: string;
   readonly page?: true | number;
   readonly only: readonly Level[];
   readonly rows: readonly string[];
@@ -30,20 +33,44 @@ Examples:
   npm run bench -- --quick                       the comparisons that matter most (under 2 minutes)
   npm run bench -- --only peers                  one level
   npm run bench -- --rows peers/tfjs-wasm/t1     one row; fails if it can't be measured
+  npm run bench -- --only webgpu-full            VGG16 at 224×224 by WebGPU: many minutes without a GPU
   npm run bench -- --check                       are the ratios as good as those committed?
 
-Exit codes: 0 done, and every row named with --rows was measured; 1 one of them was not, an answer was wrong, or a
-ratio became worse; 2 wrong use; 130 interrupted (the rows measured so far are kept).`;
+Exit codes: 0 done, and every row named with --rows was measured; 1 one of them was not or was wrong, an answer of the
+library was wrong, or a ratio became worse; 2 wrong use; 130 interrupted (the rows measured so far are kept).`;
+
+/** What the command measures with; tests put their own in its place. */
+export interface Context {
+  readonly benchFolder: string;
+  readonly runtimes: ReadonlyMap<string, Runtime>;
+  readonly files: SuiteFiles;
+  /** The share of the cores that other work takes. */
+  readonly otherLoad: () => Promise<number>;
+  /** Stops a run, as an interrupt at the terminal does. */
+  readonly signal?: AbortSignal;
+}
+
+export function createContext(benchFolder: string): Context {
+  const runtimes = createRuntimes(benchFolder);
+  const files = new Files(benchFolder, runtimes.get(MACHINE_NODE) as Runtime);
+  return { benchFolder, runtimes, files, otherLoad };
+}
 
 /** The suite's command. Gives the exit code. */
-export async function main(argv: readonly string[], benchFolder: string): Promise<number> {
+export async function main(argv: readonly string[], context: Context): Promise<number> {
   const command = new Command('bench')
     .description("Measures vggnet's backends, runtimes and peers, and writes bench/results/")
     .option('--quick', 'fewer rows and samples: results/quick.jsonl')
     .option('--check', 'measure the quick rows, and compare their ratios with those in results/quick.jsonl')
-    .option('--only <levels>', `levels, with commas: ${LEVELS.join(', ')}`, parseLevels, [])
+    .option(
+      '--only <levels>',
+      `levels, with commas: ${LEVELS.join(', ')}; ${ON_REQUEST.join(' and ')} run only so`,
+      parseLevels,
+      [],
+    )
     .option('--rows <names...>', 'rows by id, or by the beginning of an id up to a slash', [])
     .option('--samples <number>', 'samples of a row, in place of its own number', parseCount)
+    .option('--results <folder>', 'where rows, tables and plots are written, in place of bench/results')
     .option('--list', 'print the ids of the rows, and measure nothing')
     .option('--redraw', 'make the tables and plots anew from the rows that are there, and measure nothing')
     .option('--no-report', 'write rows, and leave the tables and plots as they are')
@@ -60,13 +87,13 @@ export async function main(argv: readonly string[], benchFolder: string): Promis
   } catch (error) {
     return error instanceof CommanderError && error.exitCode === 0 ? 0 : 2;
   }
-  return run(command.opts<Options>(), benchFolder);
+  return run(command.opts<Options>(), context);
 }
 
-async function run(options: Options, benchFolder: string): Promise<number> {
+async function run(options: Options, context: Context): Promise<number> {
+  const { benchFolder, runtimes } = context;
   if (options.page !== undefined) return servePage(benchFolder, options.page === true ? 8080 : options.page);
   const quick = Boolean(options.quick || options.check);
-  const runtimes = createRuntimes(benchFolder);
   const plan = makePlan({
     quick,
     cores: availableParallelism(),
@@ -78,23 +105,37 @@ async function run(options: Options, benchFolder: string): Promise<number> {
     console.error(`No row is called ${unknown.join(' or ')}${quick ? ' in a quick run' : ''}; --list prints the names`);
     return 2;
   }
+  if (groups.length === 0) {
+    console.error(`Nothing to measure: ${quick ? 'a quick run has' : 'there are'} no such rows`);
+    return 2;
+  }
   if (options.list) {
     for (const { rows } of groups) for (const { id } of rows) console.log(id);
     return 0;
   }
-  const results = join(benchFolder, 'results');
+  const results = options.results === undefined ? join(benchFolder, 'results') : resolve(options.results);
   if (options.redraw) {
     await report(results, options);
     return 0;
   }
-  return options.check ? check(groups, benchFolder, results) : measure(groups, benchFolder, results, options);
+  if (options.check) return check(groups, context, results);
+  const ids = new Set(plan.flatMap(({ rows }) => rows.map(({ id }) => id)));
+  return measure(groups, context, results, options, (id) => ids.has(id));
 }
 
-async function measure(groups: Group[], benchFolder: string, results: string, options: Options): Promise<number> {
+async function measure(
+  groups: Group[],
+  context: Context,
+  results: string,
+  options: Options,
+  planned: (id: string) => boolean,
+): Promise<number> {
   const file = new RowFile(rowsPath(results, options));
   const rows: Row[] = [];
-  const interrupted = await measureInto(groups, benchFolder, file, rows);
-  file.close();
+  const interrupted = await measureInto(groups, context, file, rows);
+  // A run of everything is the place to forget rows that the suite, or this machine, no longer has.
+  const whole = options.only.length === 0 && options.rows.length === 0 && !interrupted;
+  file.close(whole ? planned : undefined);
   if (interrupted) {
     console.error(`Interrupted: ${rows.length} rows are kept in ${file.path}`);
     return 130;
@@ -104,7 +145,7 @@ async function measure(groups: Group[], benchFolder: string, results: string, op
 }
 
 /** The Node that bench/package.json pins, so that machines differ in less; the one that runs this if it is missing. */
-async function mainRuntime(runtimes: ReturnType<typeof createRuntimes>): Promise<MainRuntime> {
+async function mainRuntime(runtimes: Context['runtimes']): Promise<MainRuntime> {
   const pinned = await runtimes
     .get('node24')
     ?.find()
@@ -128,34 +169,42 @@ function summariseRun(rows: readonly Row[], named: boolean): number {
   console.log(`${rows.length - missing.length} rows measured, ${missing.length} skipped, ${wrong.length} wrong`);
   for (const row of wrong) console.error(`Wrong answer: ${row.id} is off by ${row.error}`);
   if (named) for (const row of missing) console.error(`Not measured: ${row.id}: ${row.skipped}`);
-  return wrong.length > 0 || (named && missing.length > 0) ? 1 : 0;
+  // A peer's wrong answer is a finding of a run that did not ask for it.
+  const failed = wrong.filter((row) => named || row.system.name === 'vggnet');
+  return failed.length > 0 || (named && missing.length > 0) ? 1 : 0;
 }
 
-async function check(groups: Group[], benchFolder: string, results: string): Promise<number> {
-  const committed = readRows(join(results, 'quick.jsonl'));
+async function check(groups: Group[], context: Context, results: string): Promise<number> {
+  const { benchFolder } = context;
+  const from = join(results, 'quick.jsonl');
+  const committed = readRows(from);
   if (committed.length === 0) {
-    console.error('There is nothing to compare with: results/quick.jsonl has no rows. Make them with --quick.');
+    console.error(`There is nothing to compare with: ${from} has no rows. Make them with --quick.`);
     return 2;
   }
   const path = join(benchFolder, '.cache/check.jsonl');
   rmSync(path, { force: true });
   const file = new RowFile(path);
   const rows: Row[] = [];
-  if (await measureInto(groups, benchFolder, file, rows)) return 130;
+  if (await measureInto(groups, context, file, rows)) return 130;
+  const second: Row[] = [];
   let verdicts = compareRows(committed, rows);
   const again = groups.filter(({ id }) => suspects(verdicts).includes(id));
   if (again.length > 0) {
     console.log(`Worse at first sight in ${again.map(({ id }) => id).join(', ')}: measured again in new processes`);
-    const second: Row[] = [];
-    if (await measureInto(again, benchFolder, file, second)) return 130;
+    if (await measureInto(again, context, file, second)) return 130;
     verdicts = compareRows(committed, rows, second);
   }
-  console.log(formatVerdicts(verdicts, committed, rows));
-  return verdicts.some(({ worse }) => worse) || rows.some(({ wrong }) => wrong) ? 1 : 0;
+  console.log(formatVerdicts(verdicts, committed, rows, restartNoise(rows, second)));
+  return verdicts.some(({ change }) => change === 'worse') ||
+    rows.some(({ wrong, system }) => wrong && system.name === 'vggnet')
+    ? 1
+    : 0;
 }
 
 /** Measures, with every row put into the file and the list at once. True if the user interrupted it. */
-async function measureInto(groups: Group[], benchFolder: string, file: RowFile, rows: Row[]): Promise<boolean> {
+async function measureInto(groups: Group[], context: Context, file: RowFile, rows: Row[]): Promise<boolean> {
+  const { benchFolder, runtimes, files, otherLoad: load } = context;
   const controller = new AbortController();
   const stop = (): void => {
     // A second one means it.
@@ -163,15 +212,16 @@ async function measureInto(groups: Group[], benchFolder: string, file: RowFile, 
     console.error('Interrupted: ending the processes');
     controller.abort();
   };
+  context.signal?.addEventListener('abort', stop, { once: true });
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   try {
     const suite = new Suite({
-      runtimes: createRuntimes(benchFolder),
-      files: new Files(benchFolder),
+      runtimes,
+      files,
       commit: describeCommit(join(benchFolder, '..')),
       machine: describeMachine(),
-      otherLoad,
+      otherLoad: load,
       signal: controller.signal,
       onRow: (row) => {
         rows.push(row);
@@ -181,6 +231,7 @@ async function measureInto(groups: Group[], benchFolder: string, file: RowFile, 
     });
     await suite.run(groups);
   } finally {
+    context.signal?.removeEventListener('abort', stop);
     process.off('SIGINT', stop);
     process.off('SIGTERM', stop);
   }

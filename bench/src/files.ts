@@ -1,22 +1,31 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { JobFiles } from './job.js';
 import { buildLimits } from './limits.js';
 import type { Group } from './plan.js';
-import { goldenReference, type Reference } from './reference.js';
+import { goldenReference, type Reference, wholeReference } from './reference.js';
+import type { Runtime } from './session.js';
 import { prepareWeights, removeWeights, warmFiles, weightFiles } from './weights/files.js';
 
 /** Weights of this network are kept from run to run; the others' are made anew, to save the disk. */
 const KEPT = 'vgg16';
+/** For the loops in float64, which are slow. */
+const REFERENCE_MS = 300_000;
 
 /** What groups need on the disk, in `.cache`. */
 export class Files {
   readonly #repository: string;
   readonly #cache: string;
+  readonly #runtime: Runtime;
+  /** By model and size, as far as groups were prepared. */
+  readonly #references = new Map<string, Reference | undefined>();
 
-  constructor(benchFolder: string) {
+  /** @param runtime computes the logits that PyTorch's stored ones do not cover */
+  constructor(benchFolder: string, runtime: Runtime) {
     this.#repository = join(benchFolder, '..');
     this.#cache = join(benchFolder, '.cache');
+    this.#runtime = runtime;
   }
 
   /** Makes what a group's rows read, and has it in the system's memory, so that no row's load pays for the disk. */
@@ -26,25 +35,45 @@ export class Files {
       return;
     }
     const onnx = rows.some(({ job }) => job.system.startsWith('onnxruntime'));
-    for (const model of new Set(rows.map(({ job }) => job.model))) {
-      const files = await prepareWeights(this.#cache, model, { onnx, signal });
+    const jobs = new Map(rows.map(({ job: { model, size } }) => [`${model} ${size}`, { model, size }]));
+    for (const [key, { model, size }] of jobs) {
+      const files = await prepareWeights(this.#cache, model, { size, onnx, signal });
+      if (!this.#references.has(key)) this.#references.set(key, await this.#findReference(model, size, signal));
       await warmFiles(onnx ? [files.safetensors, files.onnx] : [files.safetensors], signal);
     }
   }
 
-  of(model: string): JobFiles {
+  of(model: string, size: number): JobFiles {
     const folder = (path: string): string => `${pathToFileURL(path).href}/`;
     return {
-      ...weightFiles(this.#cache, model),
+      ...weightFiles(this.#cache, model, size),
       library: pathToFileURL(join(this.#repository, 'dist/index.js')).href,
       kernels: folder(join(this.#repository, 'dist/kernels')),
       limits: folder(this.#cache),
     };
   }
 
-  /** The logits that a network's are held against. */
+  /** The logits that a prepared network's are held against. */
   reference(model: string, size: number): Reference | undefined {
-    return goldenReference(this.#repository, model, size);
+    return this.#references.get(`${model} ${size}`);
+  }
+
+  /** PyTorch's where they are stored; else the library's own loops with sums in float64, once. */
+  async #findReference(model: string, size: number, signal: AbortSignal): Promise<Reference | undefined> {
+    const golden = goldenReference(this.#repository, model, size);
+    if (golden) return golden;
+    const path = join(this.#cache, `${model}-${size}-logits.json`);
+    if (!existsSync(path)) {
+      const job = { system: 'vggnet', backend: 'reference', threads: 1, model, batch: 1, size } as const;
+      const files = this.of(model, size);
+      const session = await this.#runtime.open({ ...job, files }, { flags: [], timeoutMs: REFERENCE_MS, signal });
+      try {
+        writeFileSync(path, JSON.stringify([...(await session.logits())]));
+      } finally {
+        await session.close();
+      }
+    }
+    return wholeReference(JSON.parse(readFileSync(path, 'utf8')));
   }
 
   /** No later group reads this network's weights. */

@@ -1,4 +1,5 @@
 import { generatedTensor } from '../../test/support/generated.js';
+import { adapterName } from './gpu.js';
 import type { Job } from './job.js';
 import { KernelBench } from './kernels/measure.js';
 import type { Opened } from './session.js';
@@ -48,6 +49,8 @@ export class Host {
       const loadMs = performance.now() - start;
       return { system: { version: 'this commit', build: job.build ?? '', threads: 1 }, loadMs, firstMs: loadMs };
     }
+    const webgpu = job.backend === 'webgpu';
+    const adapter = webgpu && (await adapterName());
     const system = await importSystem(job.system);
     this.#shape = [job.batch, 3, job.size, job.size];
     this.#input = generatedTensor('input', this.#shape, 'input').data as Float32Array<ArrayBuffer>;
@@ -56,7 +59,8 @@ export class Host {
     const loadMs = performance.now() - start;
     this.#run = this.#system.prepare(this.#input, this.#shape);
     this.#logits = (await this.#run()) as Float32Array<ArrayBuffer>;
-    return { system: this.#system.info, loadMs, firstMs: performance.now() - start };
+    const firstMs = performance.now() - start;
+    return { system: { ...this.#system.info, ...(adapter && { adapter }) }, loadMs, firstMs };
   }
 
   async #sample(): Promise<number> {

@@ -3,12 +3,26 @@
  */
 
 /** The parts of the suite, in the order in which they run. */
-export const LEVELS = ['kernels', 'layers', 'networks', 'backends', 'runtimes', 'peers', 'scaling'] as const;
+export const LEVELS = [
+  'kernels',
+  'layers',
+  'networks',
+  'backends',
+  'runtimes',
+  'peers',
+  'load',
+  'scaling',
+  'webgpu',
+  'webgpu-full',
+] as const;
 export type Level = (typeof LEVELS)[number];
+
+/** Parts that run only if they are asked for: they take longer than all the others. */
+export const ON_REQUEST: readonly Level[] = ['webgpu-full'];
 
 export type SystemName = 'vggnet' | 'onnxruntime-web' | 'onnxruntime-node' | 'tfjs' | 'kernels';
 
-export type BackendName = 'wasm' | 'webgpu' | 'native';
+export type BackendName = 'wasm' | 'webgpu' | 'native' | 'reference';
 
 /** One system with one network and one input. It is plain JSON. */
 export interface Job {
@@ -43,6 +57,8 @@ export interface SystemInfo {
   readonly build: string;
   /** The threads that it really uses. */
   readonly threads: number;
+  /** Of WebGPU: the adapter by its own words, and if it computes on the CPU. */
+  readonly adapter?: string;
 }
 
 /** A run by layer: fused layers are one entry under the last one's name. */

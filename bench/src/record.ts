@@ -10,9 +10,11 @@ export interface Row {
   /** `level/…`, the same in every run of the suite. */
   readonly id: string;
   readonly level: Level;
-  /** Rows of one group and date were sampled in turn: sample i of each is of round i. */
+  /** Rows of one group and run were sampled in turn: sample i of each is of round i. */
   readonly group: string;
   readonly date: string;
+  /** When the run began: only rows of one run are paired. */
+  readonly run?: string | undefined;
   /** The library's commit, with `-dirty` if files were changed since. */
   readonly commit: string;
   readonly machine: Machine;
@@ -38,6 +40,10 @@ export interface Row {
   /** What a sample must at least read and write: weights, and each layer's input and output once. */
   readonly bytes: number;
   readonly peakMemory?: number | undefined;
+  /** Of rows whose samples are processes: the peak of each. */
+  readonly peaks?: readonly number[] | undefined;
+  /** Of WebGPU: the adapter by its own words, and if it computes on the CPU. */
+  readonly adapter?: string | undefined;
   readonly loadMs?: number | undefined;
   /** From having the file's path to the first logits. */
   readonly firstMs?: number | undefined;
@@ -81,7 +87,7 @@ export function measured(row: Row): boolean {
 
 /**
  * Rows in a file of JSON lines. A row is on the disk as soon as it is added, so that an interrupted run keeps what it
- * has; `close` drops the rows that later ones with the same id have replaced.
+ * has; `close` drops the rows that later ones with the same id have replaced, and those that no plan has any more.
  */
 export class RowFile {
   readonly path: string;
@@ -95,9 +101,11 @@ export class RowFile {
     appendFileSync(this.path, `${JSON.stringify(row)}\n`);
   }
 
-  close(): void {
+  /** @param planned tells the ids that there still are; default all */
+  close(planned: (id: string) => boolean = () => true): void {
     if (!existsSync(this.path)) return;
-    const lines = readRows(this.path).map((row) => `${JSON.stringify(row)}\n`);
+    const rows = readRows(this.path).filter(({ id }) => planned(id));
+    const lines = rows.map((row) => `${JSON.stringify(row)}\n`);
     writeFileSync(`${this.path}.new`, lines.join(''));
     renameSync(`${this.path}.new`, this.path);
   }

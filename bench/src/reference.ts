@@ -39,6 +39,11 @@ export function goldenReference(repository: string, model: string, size: number)
   };
 }
 
+/** All logits of one image, as the library's reference backend has them. */
+export function wholeReference(values: readonly number[]): Reference {
+  return { name: "loops with float64 sums (device 'reference')", images: [{ indices: [...values.keys()], values }] };
+}
+
 /** The indices whose values the golden files keep: spread by the golden ratio. */
 function scattered(size: number, count: number): number[] {
   return Array.from({ length: count }, (_, k) => Math.floor((((k * 0x9e3779b1) % 2 ** 32) / 2 ** 32) * size));

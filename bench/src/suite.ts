@@ -12,7 +12,7 @@ const REST_MS = 20;
 /** What rows need on the disk: see files.ts. */
 export interface SuiteFiles {
   prepare(group: Group, signal: AbortSignal): Promise<void>;
-  of(model: string): JobFiles;
+  of(model: string, size: number): JobFiles;
   reference(model: string, size: number): Reference | undefined;
   release(model: string): void;
 }
@@ -36,6 +36,8 @@ interface Progress {
   session?: Session;
   samples: number[];
   layers: Map<string, LayerSamples & { samples: number[] }>;
+  /** Of rows whose samples are processes: the most memory of each. */
+  peaks: number[];
   failure?: string;
 }
 
@@ -43,6 +45,7 @@ interface Progress {
 export class Suite {
   readonly #options: SuiteOptions;
   readonly #versions = new Map<string, string>();
+  readonly #run = new Date().toISOString();
   /** Before the group that is under way. */
   #otherLoad = 0;
 
@@ -52,7 +55,7 @@ export class Suite {
 
   /** Stops at an interrupt, with what was measured until then given to `onRow`. */
   async run(groups: readonly Group[]): Promise<void> {
-    await this.#findRuntimes();
+    await this.#findRuntimes(groups);
     for (const [i, group] of groups.entries()) {
       if (this.#options.signal.aborted) return;
       this.#options.log(`${group.id}: ${group.rows.length} rows`);
@@ -64,7 +67,7 @@ export class Suite {
   }
 
   async #group(group: Group): Promise<void> {
-    const rows: Progress[] = group.rows.map((plan) => ({ plan, samples: [], layers: new Map() }));
+    const rows: Progress[] = group.rows.map((plan) => ({ plan, samples: [], layers: new Map(), peaks: [] }));
     try {
       await this.#options.files.prepare(group, this.#options.signal);
     } catch (error) {
@@ -79,14 +82,16 @@ export class Suite {
       );
     }
     if (group.rows.some(({ kind }) => kind === 'kernel')) await this.#kernels(group, rows);
+    else if (group.rows.some(({ kind }) => kind === 'load')) await this.#loads(group, rows);
     else await this.#forwards(group, rows);
   }
 
   async #open(plan: RowPlan): Promise<Session> {
     const runtime = this.#options.runtimes.get(plan.runtime);
     if (!runtime) throw new Unavailable(`the suite has no runtime '${plan.runtime}'`);
-    const job: Job = { ...plan.job, files: this.#options.files.of(plan.job.model) };
-    return runtime.open(job, { flags: plan.flags, timeoutMs: TIMEOUT_MS, signal: this.#options.signal });
+    const job: Job = { ...plan.job, files: this.#options.files.of(plan.job.model, plan.job.size) };
+    const { flags, timeoutMs = TIMEOUT_MS } = plan;
+    return runtime.open(job, { flags, timeoutMs, signal: this.#options.signal });
   }
 
   /** One process for all cases of a build. */
@@ -132,6 +137,34 @@ export class Suite {
     }
   }
 
+  /** A new process for every sample: what a cold start takes, and the most memory on the way. */
+  async #loads(group: Group, rows: readonly Progress[]): Promise<void> {
+    const rounds = Math.max(...rows.map(({ plan }) => plan.warmup + plan.samples));
+    const extras = new Map<Progress, Partial<Row>>();
+    for (let round = 0; round < rounds; round++) {
+      for (const row of rows) {
+        await this.#attempt(row, async () => {
+          const { warmup, samples } = row.plan;
+          if (round >= warmup + samples) return;
+          row.session = await this.#open(row.plan);
+          const peak = await row.session.peakMemory();
+          if (round < warmup) return;
+          row.samples.push(row.session.opened.firstMs);
+          if (peak !== undefined) row.peaks.push(peak);
+          if (!extras.has(row)) extras.set(row, await this.#finish(row));
+        });
+        await row.session?.close();
+      }
+    }
+    for (const row of rows) {
+      const { peaks } = row;
+      this.#emit(group, row, {
+        ...extras.get(row),
+        ...(peaks.length > 0 && { peaks, peakMemory: Math.max(...peaks) }),
+      });
+    }
+  }
+
   /** A sample of the row, if it has one in this round. */
   async #sample({ plan, session, samples, layers }: Progress, round: number): Promise<void> {
     if (!session || round >= plan.warmup + plan.samples) return;
@@ -161,7 +194,8 @@ export class Suite {
     if (row.layers.size > 0) extra.layers = [...row.layers.values()];
     await this.#attempt(row, async () => {
       extra.peakMemory = await session.peakMemory();
-      const reference = this.#options.files.reference(plan.job.model, plan.job.size);
+      const { model, size } = plan.job;
+      const reference = this.#options.files.reference(model, size);
       if (!reference) return;
       Object.assign(extra, compareLogits(await session.logits(), plan.job.batch, reference));
       extra.reference = reference.name;
@@ -199,6 +233,7 @@ export class Suite {
       level: plan.level,
       group: group.id,
       date: new Date().toISOString(),
+      run: this.#run,
       commit: this.#options.commit,
       machine: this.#options.machine,
       runtime: { name: plan.runtime, version: this.#versions.get(plan.runtime) ?? '', flags: plan.flags },
@@ -206,6 +241,7 @@ export class Suite {
       backend: job.backend,
       build: system?.build ?? job.build ?? '',
       threads: system?.threads ?? job.threads,
+      ...(system?.adapter && { adapter: system.adapter }),
       network: plan.kernel ? `${plan.kernel.name} (${plan.kernel.shape})` : job.model,
       batch: job.batch,
       input: plan.input,
@@ -221,11 +257,16 @@ export class Suite {
     this.#options.onRow(row);
   }
 
-  /** Asks every runtime for its version, once. Those that are missing say so in their rows. */
-  async #findRuntimes(): Promise<void> {
+  /** Asks every runtime that rows need for its version, once. Those that are missing say so here and in their rows. */
+  async #findRuntimes(groups: readonly Group[]): Promise<void> {
+    const needed = new Set(groups.flatMap(({ rows }) => rows.map(({ runtime }) => runtime)));
     for (const [name, runtime] of this.#options.runtimes) {
-      const info = await runtime.find().catch(() => undefined);
-      if (info) this.#versions.set(name, info.version);
+      if (!needed.has(name)) continue;
+      try {
+        this.#versions.set(name, (await runtime.find()).version);
+      } catch (error) {
+        this.#options.log(`${name}: ${this.#reason(error)}`);
+      }
     }
   }
 }

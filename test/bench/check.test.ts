@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { compareRows, formatVerdicts, ratiosOf, suspects } from '../../bench/src/check.js';
+import { compareRows, formatVerdicts, restartNoise, suspects } from '../../bench/src/check.js';
+import { ratiosOf } from '../../bench/src/ratios.js';
 import type { Row } from '../../bench/src/record.js';
 import { peer, row } from './rows.js';
 
@@ -44,6 +45,35 @@ describe('ratios of rows', () => {
     expect(ratiosOf([kernel])).toMatchObject([{ against: 'the micro-kernel', median: 1.25 }]);
   });
 
+  test('rows of processes have ratios of memory too', () => {
+    const [ours, theirs] = pair(0.25) as [Row, Row];
+    const loads = [
+      { ...ours, peaks: [300, 310, 290] },
+      { ...theirs, peaks: [1000, 1000, 1000] },
+    ];
+    expect(ratiosOf(loads).map(({ of, rounds }) => [of, rounds])).toEqual([
+      ['time', 7],
+      ['memory', 3],
+    ]);
+    expect(ratiosOf(loads)[1]).toMatchObject({ median: 0.3, low: 0.29, high: 0.31 });
+  });
+
+  test('rows of different runs are no pair', () => {
+    const [ours, theirs] = pair(0.25) as [Row, Row];
+    expect(
+      ratiosOf([
+        { ...ours, run: 'morning' },
+        { ...theirs, run: 'evening' },
+      ]),
+    ).toEqual([]);
+    expect(
+      ratiosOf([
+        { ...ours, run: 'morning' },
+        { ...theirs, run: 'morning' },
+      ]),
+    ).toHaveLength(1);
+  });
+
   test('rows that were skipped, wrong or cut short have none', () => {
     for (const changes of [{ skipped: 'no GPU' }, { wrong: true }, { interrupted: true }]) {
       const [ours, theirs] = pair(0.25) as [Row, Row];
@@ -55,30 +85,39 @@ describe('ratios of rows', () => {
 describe('a check', () => {
   test('passes on a machine that is three times slower all round', () => {
     const slower = pair(0.25, [400, 300, 330, 290, 310, 420, 300]);
-    expect(compareRows(pair(0.25), slower).map(({ worse }) => worse)).toEqual([false]);
+    expect(compareRows(pair(0.25), slower).map(({ change }) => change)).toEqual(['same']);
   });
 
   test('fails where we became a tenth slower than the peer', () => {
     const verdicts = compareRows(pair(0.25), pair(0.275));
-    expect(verdicts.map(({ worse }) => worse)).toEqual([true]);
+    expect(verdicts.map(({ change }) => change)).toEqual(['worse']);
     expect(suspects(verdicts)).toEqual(['peers/t1']);
     expect(formatVerdicts(verdicts, pair(0.25), pair(0.275))).toMatch(/WORSE +\+\d+\.\d% +peers\/vggnet\/t1/);
   });
 
   test('passes where we became faster', () => {
-    expect(compareRows(pair(0.25), pair(0.2)).map(({ worse }) => worse)).toEqual([false]);
+    expect(compareRows(pair(0.25), pair(0.2)).map(({ change }) => change)).toEqual(['better']);
   });
 
   test('passes where the difference is within the noise', () => {
     const noisy = pair(0.26).map((one) => ({ ...one, samples: one.samples.map((ms, i) => ms * (i % 2 ? 0.9 : 1.1)) }));
     const [ours, theirs] = noisy as Row[] as [Row, Row];
     const wide = [{ ...ours, samples: [...ours.samples].reverse() }, theirs];
-    expect(compareRows(pair(0.25), wide).map(({ worse }) => worse)).toEqual([false]);
+    expect(compareRows(pair(0.25), wide).map(({ change }) => change)).toEqual(['same']);
   });
 
   test('passes if the second measurement is not worse', () => {
-    expect(compareRows(pair(0.25), pair(0.275), pair(0.25)).map(({ worse }) => worse)).toEqual([false]);
-    expect(compareRows(pair(0.25), pair(0.275), pair(0.275)).map(({ worse }) => worse)).toEqual([true]);
+    expect(compareRows(pair(0.25), pair(0.275), pair(0.25)).map(({ change }) => change)).toEqual(['same']);
+    expect(compareRows(pair(0.25), pair(0.275), pair(0.275)).map(({ change }) => change)).toEqual(['worse']);
+  });
+
+  test('takes what new processes alone change for noise', () => {
+    // Both times over the committed ratio, but 8% apart from each other, so 5% over it says nothing.
+    const [first, second] = [pair(0.265), pair(0.286)];
+    expect(restartNoise(first, second)).toBeCloseTo(0.286 / 0.265, 3);
+    expect(compareRows(pair(0.25), first, second).map(({ change }) => change)).toEqual(['same']);
+    expect(compareRows(pair(0.25), first, first).map(({ change }) => change)).toEqual(['worse']);
+    expect(restartNoise(first, [])).toBe(1);
   });
 
   test('says nothing of rows that only one run has', () => {
@@ -98,6 +137,6 @@ describe('a check', () => {
     const text = formatVerdicts(compareRows(pair(0.25), elsewhere), pair(0.25), elsewhere);
     expect(text).toContain('order statistics');
     expect(text).toContain('Committed on Test CPU, this is Other CPU');
-    expect(text).toContain('1 ratios compared, 0 worse');
+    expect(text).toContain('1 ratios compared, 0 worse, 0 better, 1 within the noise');
   });
 });

@@ -80,6 +80,7 @@ describe('a browser', () => {
       name: 'testzilla',
       commands,
       variable,
+      debian: 'testzilla-esr',
       benchFolder: 'bench',
       launch: () => Promise.reject(new Error('not to be launched')),
     });
@@ -87,7 +88,9 @@ describe('a browser', () => {
   test('that is missing is unavailable, and says what was looked for', async () => {
     const missing = browser(['no-such-browser']);
     await expect(missing.find()).rejects.toMatchObject({ name: 'Unavailable' });
-    await expect(missing.find()).rejects.toThrow(/no no-such-browser in PATH.*VGGNET_TEST_NO_BROWSER/);
+    await expect(missing.find()).rejects.toThrow(
+      /no no-such-browser in PATH.*VGGNET_TEST_NO_BROWSER.*apt-get install testzilla-esr/,
+    );
   });
 
   test('can be named by an environment variable, and is asked for its version', async () => {

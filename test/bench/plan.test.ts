@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { LEVELS } from '../../bench/src/job.js';
-import { makePlan, nodeRuntime, RUNTIMES, select, stepBytes } from '../../bench/src/plan.js';
+import { nodeRuntime, RUNTIMES } from '../../bench/src/groups.js';
+import { LEVELS, ON_REQUEST } from '../../bench/src/job.js';
+import { makePlan, select, stepBytes } from '../../bench/src/plan.js';
+import { TARGETS } from '../../bench/src/targets.js';
 
 const runtime = nodeRuntime('node24', '24.1.0');
 const full = makePlan({ quick: false, cores: 2, runtime });
@@ -19,12 +21,19 @@ describe('the plan', () => {
         'networks/vgg11/b1/t1',
         'networks/vgg19_bn/b8/t2',
         'backends/wasm-relaxed-simd/t2',
-        'backends/webgpu',
         'peers/onnxruntime-web-wasm/t1',
         'peers/onnxruntime-web-wasm/t2',
-        'peers/onnxruntime-web-webgpu',
+        'webgpu/chromium/vggnet',
+        'webgpu/chromium/onnxruntime-web',
+        'webgpu/firefox/tfjs',
+        'webgpu-full/chromium/vggnet',
         'peers/tfjs-wasm/t1',
-        'peers/tfjs-webgpu',
+        'peers/chromium/tfjs-wasm/t2',
+        'peers/firefox/onnxruntime-web-wasm/t1',
+        'peers/deno/onnxruntime-web-wasm/t2',
+        'peers/bun/vggnet-wasm/t1',
+        'peers/node/onnxruntime-web-wasm/t1',
+        'load/onnxruntime-web-wasm',
         'peers/onnxruntime-node-native/t2',
         'scaling/b4/t2',
         'layers/vgg16/wasm-simd/t1',
@@ -40,7 +49,13 @@ describe('the plan', () => {
   test('a quick one is smaller, and has a peer of each kind', () => {
     const quick = makePlan({ quick: true, cores: 2, runtime }).flatMap(({ rows }) => rows.map(({ id }) => id));
     expect(quick.length).toBeLessThan(ids.length / 2);
-    for (const id of ['peers/tfjs-wasm/t1', 'peers/onnxruntime-web-wasm/t2', 'runtimes/bun/t1']) {
+    for (const id of [
+      'peers/tfjs-wasm/t1',
+      'peers/onnxruntime-web-wasm/t2',
+      'peers/chromium/onnxruntime-web-wasm/t2',
+      'peers/firefox/vggnet-wasm/t2',
+      'runtimes/bun/t2',
+    ]) {
       expect(quick).toContain(id);
     }
   });
@@ -52,7 +67,7 @@ describe('the plan', () => {
   });
 
   test('peers of a group have one network, batch, input and number of threads', () => {
-    for (const { id, rows } of full.filter((group) => /^peers\/t/.test(group.id))) {
+    for (const { id, rows } of full.filter((group) => /^(peers|webgpu|webgpu-full|load)/.test(group.id))) {
       const inputs = rows.map(({ job: { model, batch, size, threads } }) => [model, batch, size, threads].join());
       expect(new Set(inputs).size, id).toBe(1);
       expect(new Set(rows.map(({ macs, warmup, samples }) => [macs, warmup, samples].join())).size, id).toBe(1);
@@ -87,7 +102,17 @@ describe('choosing rows', () => {
     expect(chosen([], ['peers/tfjs-wasm/t1'])).toEqual(['peers/tfjs-wasm/t1']);
     expect(chosen([], ['peers/tfjs-wasm'])).toEqual(['peers/tfjs-wasm/t1', 'peers/tfjs-wasm/t2']);
     expect(chosen(['peers'], ['networks/vgg11'])).toEqual([]);
-    expect(chosen([], [])).toEqual(ids);
+    expect(chosen([], [])).toEqual(ids.filter((id) => !id.startsWith('webgpu-full/')));
+  });
+
+  test('what runs on request is chosen by its level or its ids alone', () => {
+    const levels = (only: Parameters<typeof select>[1], names: string[]) => [
+      ...new Set(select(full, only, names).groups.flatMap(({ rows }) => rows.map(({ level }) => level))),
+    ];
+    expect(levels([], [])).toEqual(LEVELS.filter((level) => !ON_REQUEST.includes(level)));
+    expect(levels(['webgpu-full'], [])).toEqual(['webgpu-full']);
+    expect(levels([], ['webgpu-full/chromium/tfjs'])).toEqual(['webgpu-full']);
+    expect(levels([], ['webgpu'])).toEqual(['webgpu']);
   });
 
   test('names that match nothing are told', () => {
@@ -103,4 +128,16 @@ test('a fused step moves its first layer’s input and weights, and its last lay
   expect(stepBytes(row.job, 'conv1_2+relu1_2')).toBe(4 * (pixels * 64 + weights + pixels * 64));
   expect(stepBytes(row.job, 'conv1_2+relu1_2+pool1')).toBe(4 * (pixels * 64 + weights + (pixels * 64) / 4));
   expect(stepBytes(row.job, 'to nhwc')).toBe(0);
+});
+
+test('every target has its rows, which are sampled in turn', () => {
+  for (const { what, row, over } of TARGETS) {
+    const group = full.find(({ rows }) => rows.some(({ id }) => id === row));
+    expect(group, what).toBeDefined();
+    for (const id of over)
+      expect(
+        group?.rows.map((one) => one.id),
+        what,
+      ).toContain(id);
+  }
 });

@@ -1,23 +1,34 @@
 import type { TopLevelSpec } from 'vega-lite';
+import type { Level } from '../job.js';
 import type { Row } from '../record.js';
 import { measured } from '../record.js';
 import { median, quantile } from '../stats.js';
+import {
+  bar,
+  bars,
+  base,
+  byPanel,
+  COLOURS,
+  machine,
+  OURS,
+  OURS_LIGHT,
+  SPREAD,
+  THEIRS,
+  threads,
+  WIDTH,
+} from './bars.js';
 
 /* The plots, as vega-lite says them: data and marks. A plot that has no rows is left out. */
 
 type Position = { field: string; type: 'quantitative'; title: string; scale: { type: 'log'; domain: number[] } };
 
-const WIDTH = 560;
-/** Colours that people who see few colours can tell apart (Okabe and Ito, 2008). */
-const OURS = '#0072b2';
-const OURS_LIGHT = '#56b4e9';
-const THEIRS = '#999999';
-const COLOURS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#d55e00', '#56b4e9'];
-
 export function makePlots(rows: readonly Row[]): Map<string, TopLevelSpec> {
   const good = rows.filter((row) => measured(row) && !row.wrong);
   const plots = new Map<string, TopLevelSpec | undefined>([
     ['latency', latency(good)],
+    ['peers', peers(good)],
+    ['webgpu', webgpu(good, 'webgpu')],
+    ['webgpu-full', webgpu(good, 'webgpu-full')],
     ['runtimes', runtimes(good)],
     ['networks', networks(good)],
     ['scaling', scaling(good)],
@@ -27,148 +38,45 @@ export function makePlots(rows: readonly Row[]): Map<string, TopLevelSpec> {
   return new Map([...plots].filter((entry): entry is [string, TopLevelSpec] => entry[1] !== undefined));
 }
 
-function base(
-  title: string,
-  subtitle: string[],
-): Pick<TopLevelSpec, 'config' | 'title' | 'background' | 'padding'> & {
-  $schema: string;
-} {
-  return {
-    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    background: 'white',
-    padding: 12,
-    title: {
-      text: title,
-      subtitle: subtitle.flatMap(wrap),
-      anchor: 'start',
-      fontSize: 15,
-      subtitleFontSize: 11,
-      subtitleColor: '#555',
-      offset: 12,
-    },
-    config: {
-      // Every mark's values as labels would be most of the file; the picture's alt text and the table stand for them.
-      aria: false,
-      font: 'Helvetica, Arial, sans-serif',
-      axis: { labelFontSize: 11, titleFontSize: 11, titleFontWeight: 'normal', gridColor: '#e6e6e6' },
-      legend: { labelLimit: 300, labelFontSize: 11, titleFontSize: 11, titleFontWeight: 'normal' },
-      header: { labelFontSize: 12, titleFontSize: 11, labelFontWeight: 'bold' },
-      view: { stroke: null },
-    },
-  };
-}
-
-/** Vega's estimate of a text's width is generous, and a long line makes the whole picture wider. */
-const LINE = 80;
-
-function wrap(text: string): string[] {
-  return text.split(' ').reduce<string[]>((lines, word) => {
-    const last = lines.at(-1);
-    if (last === undefined || last.length + word.length >= LINE) lines.push(word);
-    else lines[lines.length - 1] = `${last} ${word}`;
-    return lines;
-  }, []);
-}
-
-const SPREAD = 'bar: median; line: smallest sample to 90th percentile; dots: all samples';
-
-interface Bar {
-  readonly label: string;
-  readonly panel: string;
-  readonly kind: string;
-  readonly median: number;
-  readonly low: number;
-  readonly high: number;
-  readonly samples: readonly number[];
-  readonly text: string;
-  /** Where the text stands: past all samples. */
-  readonly end: number;
-}
-
-function bar(row: Row, label: string, panel: string, kind: string, scale = 1): Bar {
-  return {
-    ...{ label, panel, kind },
-    median: row.median * scale,
-    low: row.min * scale,
-    high: row.p90 * scale,
-    samples: row.samples.map((ms) => ms * scale),
-    text: `${Math.round(row.median * scale)}`,
-    end: Math.max(...row.samples) * scale,
-  };
-}
-
-/** Horizontal bars with their spread, in panels one under the other. */
-function bars(
-  data: readonly Bar[],
-  {
-    title,
-    subtitle,
-    x,
-    kinds,
-    colours,
-  }: { title: string; subtitle: string[]; x: string; kinds: string[]; colours: string[] },
-): TopLevelSpec | undefined {
-  if (data.length === 0) return undefined;
-  const most = Math.max(...data.map(({ samples }) => Math.max(...samples)));
-  const panels = [...new Set(data.map(({ panel }) => panel))];
-  const color = {
-    field: 'kind',
-    type: 'nominal',
-    title: null,
-    scale: { domain: kinds, range: colours },
-    legend: kinds.length > 1 ? { orient: 'bottom' } : null,
-  } as const;
-  return {
-    ...base(title, subtitle),
-    spacing: 14,
-    vconcat: panels.map((panel, i) => ({
-      title: { text: panel, anchor: 'start', frame: 'group', fontSize: 12, offset: 4 },
-      data: {
-        values: data.filter((one) => one.panel === panel).map((one) => ({ ...one, samples: [...one.samples] })),
-      },
-      width: WIDTH,
-      height: { step: 26 },
-      encoding: {
-        x: {
-          type: 'quantitative',
-          title: i === panels.length - 1 ? x : null,
-          scale: { domain: [0, most * 1.1], nice: false },
-        },
-        y: {
-          field: 'label',
-          type: 'nominal',
-          sort: null,
-          title: null,
-          axis: { labelLimit: 300, ticks: false, domain: false },
-        },
-      },
-      layer: [
-        { mark: { type: 'bar', height: 16 }, encoding: { x: { field: 'median' }, color } },
-        { mark: { type: 'rule', color: '#222' }, encoding: { x: { field: 'low' }, x2: { field: 'high' } } },
-        {
-          transform: [{ flatten: ['samples'], as: ['sample'] }],
-          mark: { type: 'point', filled: true, size: 14, color: '#222', opacity: 0.5 },
-          encoding: { x: { field: 'sample' } },
-        },
-        {
-          mark: { type: 'text', align: 'left', dx: 8, fontSize: 11, fontWeight: 'bold', color: '#222' },
-          encoding: { x: { field: 'end' }, text: { field: 'text' } },
-        },
-      ],
-    })),
-  } as TopLevelSpec;
-}
-
+/** In the Node that all are compared in. */
 function latency(rows: readonly Row[]): TopLevelSpec | undefined {
-  const peers = rows.filter(({ level }) => level === 'peers');
-  const data = peers.map((row) => {
+  return systems(rows, /^peers\/t\d+$/, 'VGG16 on one image of 224×224, float32', threads);
+}
+
+function peers(rows: readonly Row[]): TopLevelSpec | undefined {
+  return systems(
+    rows,
+    /^peers\/\w+\/t\d+$/,
+    'VGG16 on one image, in every runtime',
+    (row) => `${runtime(row)}, ${threads(row)}`,
+  );
+}
+
+function webgpu(rows: readonly Row[], level: Level): TopLevelSpec | undefined {
+  const size = rows
+    .find((row) => row.level === level)
+    ?.input.slice(2)
+    .join('×');
+  const panel = (row: Row): string => `${runtime(row)}, ${row.adapter}`;
+  return systems(rows, new RegExp(`^${level}/`), `VGG16 by WebGPU on one image of ${size}`, panel);
+}
+
+/** The library's rows and its peers', of the groups whose ids match. */
+function systems(
+  rows: readonly Row[],
+  groups: RegExp,
+  title: string,
+  panel: (row: Row) => string,
+): TopLevelSpec | undefined {
+  const own = rows.filter(({ group }) => groups.test(group));
+  const data = own.map((row) => {
     const ours = row.system.name === 'vggnet';
     const label = ours ? `vggnet ${row.build}` : `${row.system.name} ${row.system.version} (${row.backend})`;
-    return bar(row, label, threads(row), ours ? 'vggnet' : 'peers');
+    return bar(row, label, panel(row), ours ? 'vggnet' : 'peers');
   });
   return bars(byPanel(data), {
-    title: 'VGG16 on one image of 224×224, float32: lower is better',
-    subtitle: [SPREAD, `Same weights and input, systems sampled in turn. ${machine(peers)}`],
+    title: `${title}: lower is better`,
+    subtitle: [SPREAD, `Same weights and input, systems sampled in turn. ${machine(own)}`],
     x: 'latency, ms',
     kinds: ['vggnet', 'peers'],
     colours: [OURS, THEIRS],
@@ -178,8 +86,7 @@ function latency(rows: readonly Row[]): TopLevelSpec | undefined {
 function runtimes(rows: readonly Row[]): TopLevelSpec | undefined {
   const own = rows.filter(({ level }) => level === 'runtimes');
   const data = own.map((row) => {
-    const name = row.runtime.name.replace(/\d+$/, '');
-    return bar(row, `${name} ${row.runtime.version}`, threads(row), row.build);
+    return bar(row, runtime(row), threads(row), row.build);
   });
   const kinds = [...new Set(data.map(({ kind }) => kind))].sort();
   return bars(byPanel(data), {
@@ -381,18 +288,6 @@ function roofline(rows: readonly Row[]): TopLevelSpec | undefined {
   };
 }
 
-function threads(row: Row): string {
-  if (row.backend === 'webgpu') return 'WebGPU';
-  return row.threads === 1 ? '1 thread' : `${row.threads} threads`;
-}
-
-function machine(rows: readonly Row[]): string {
-  const one = rows[0]?.machine;
-  return one ? `${one.cpu}, ${one.cores} cores.` : '';
-}
-
-/** Panels together, in the order of their first bar. */
-function byPanel(data: readonly Bar[]): Bar[] {
-  const panels = [...new Set(data.map(({ panel }) => panel))];
-  return panels.flatMap((panel) => data.filter((one) => one.panel === panel));
+function runtime({ runtime: { name, version } }: Row): string {
+  return `${name.replace(/\d+$/, '')} ${version}`;
 }

@@ -1,23 +1,33 @@
 import { LEVELS, type Level } from '../job.js';
+import { rowRatios } from '../ratios.js';
 import type { Row } from '../record.js';
 import { measured, QUIET } from '../record.js';
-import { median, medianInterval, pairedRatios } from '../stats.js';
+import { median } from '../stats.js';
+import { judge, type Outcome } from '../targets.js';
 
 /* The rows as markdown. Every row has an anchor of its id, for links from elsewhere. */
 
 const TITLES: Readonly<Record<Level, string>> = {
   peers: 'Peers: VGG16, the same weights and input',
+  load: 'From the file to the first logits, each time in a new process',
   backends: 'Backends and kernel builds',
   runtimes: 'Runtimes',
   networks: 'Networks',
   scaling: 'Threads and batches',
   layers: 'Time by layer',
   kernels: 'Kernels',
+  webgpu: 'WebGPU, VGG16 on a small input',
+  'webgpu-full': 'WebGPU, VGG16 on the whole input',
 };
 
 /** The plots that belong to a level, without `.svg`, with what they show. */
 export const PLOTS: Readonly<Partial<Record<Level, readonly (readonly [name: string, alt: string])[]>>> = {
-  peers: [['latency', 'Latency of every backend and peer, by threads']],
+  peers: [
+    ['latency', 'Latency of every backend and peer, by threads'],
+    ['peers', 'Latency of the library and its peers in every runtime'],
+  ],
+  webgpu: [['webgpu', 'Latency by WebGPU in every runtime']],
+  'webgpu-full': [['webgpu-full', 'Latency by WebGPU on the whole input']],
   runtimes: [['runtimes', 'Latency in every runtime']],
   networks: [['networks', 'Time for an image of every network']],
   scaling: [['scaling', 'Images a second by batch and threads']],
@@ -26,7 +36,18 @@ export const PLOTS: Readonly<Partial<Record<Level, readonly (readonly [name: str
 };
 
 /** Levels in the order in which a reader wants them. */
-const ORDER: readonly Level[] = ['peers', 'backends', 'runtimes', 'networks', 'scaling', 'layers', 'kernels'];
+const ORDER: readonly Level[] = [
+  'peers',
+  'load',
+  'webgpu',
+  'webgpu-full',
+  'backends',
+  'runtimes',
+  'networks',
+  'scaling',
+  'layers',
+  'kernels',
+];
 
 export interface ReportOptions {
   /** Prefix of the plots' files: '' or 'quick-'. */
@@ -45,7 +66,7 @@ export function formatReport(rows: readonly Row[], { prefix, plots, title }: Rep
       .map(([name, alt]) => `![${alt}](${prefix}${name}.svg)`);
     return [`## ${TITLES[level]}`, ...images, tableOf(level, own), ...ratioLines(level, own)].join('\n\n');
   });
-  return `${[`# ${title}`, machineLines(rows), HOW_TO_READ, ...sections].join('\n\n')}\n`;
+  return `${[`# ${title}`, machineLines(rows), ...targetLines(rows), HOW_TO_READ, ...sections].join('\n\n')}\n`;
 }
 
 const HOW_TO_READ = `Median of all samples, with the smallest and the 90th percentile. *Error* is the largest distance of an output from
@@ -65,6 +86,42 @@ function machineLines(rows: readonly Row[]): string {
       ? ` **The machine was not quiet: other work took up to ${Math.round(100 * most)}% of the cores.**`
       : '';
   return `Machine: ${[...machines].join('; ')}. Measured ${days} at commit ${[...commits].join(', ')}.${busy}`;
+}
+
+/** What the library promises, and if these rows show it. */
+function targetLines(rows: readonly Row[]): string[] {
+  const outcomes = judge(rows);
+  if (outcomes.length === 0) return [];
+  return ['## Targets', TARGETS_TEXT, table(TARGET_HEADER, outcomes.map(targetCells))];
+}
+
+const TARGETS_TEXT = `Ratios of times, or of memory, of two rows that were sampled in turn: lower is better. *Noise* is the
+interval of the median over rounds, by order statistics. A target is met if the median is at most the figure; *hardly*
+says that the figure lies within the noise.`;
+
+const TARGET_HEADER = ['target', 'rows', 'ratio', 'noise', 'must', '', 'goal', ''];
+
+function targetCells({ target, row, against, ratio }: Outcome): string[] {
+  const { must, goal } = target;
+  const met = (limit: number | undefined): string => {
+    if (limit === undefined) return '';
+    const sure = ratio.low > limit || ratio.high <= limit;
+    return `${sure ? '' : 'hardly '}${ratio.median <= limit ? 'met' : '**not met**'}`;
+  };
+  return [
+    target.what,
+    `${link(row)} / ${link(against)}`,
+    `**${ratio.median.toFixed(3)}**`,
+    `${ratio.low.toFixed(3)} – ${ratio.high.toFixed(3)}, ${ratio.rounds} rounds`,
+    `≤ ${must}`,
+    met(must),
+    goal === undefined ? '' : `≤ ${goal}`,
+    met(goal),
+  ];
+}
+
+function link({ id }: Row): string {
+  return `[${id}](#${anchorName(id)})`;
 }
 
 function tableOf(level: Level, rows: readonly Row[]): string {
@@ -93,7 +150,7 @@ function forwardCells(row: Row): string[] {
   return [
     name,
     runtimeOf(row),
-    row.system.name === 'vggnet' ? row.build : `${row.build} ${row.system.version}`,
+    buildOf(row),
     String(row.threads),
     `**${digits(row.median)}**`,
     `${digits(row.min)} – ${digits(row.p90)}`,
@@ -142,19 +199,19 @@ function layersTable(rows: readonly Row[]): string {
 
 /** Of peers: how many times as long each takes as our fastest build, by paired rounds. */
 function ratioLines(level: Level, rows: readonly Row[]): string[] {
-  if (level !== 'peers') return [];
+  if (!['peers', 'load', 'webgpu', 'webgpu-full'].includes(level)) return [];
   const groups = [...new Set(rows.map(({ group }) => group))];
   const lines = groups.flatMap((group) => {
     const ran = rows.filter((row) => row.group === group && measured(row) && !row.wrong);
     const ours = ran.filter(({ system }) => system.name === 'vggnet').sort((a, b) => a.median - b.median)[0];
     if (!ours) return [];
+    const name = (row: Row): string => `\`${row.id.slice(level.length + 1)}\``;
     return ran
       .filter(({ system }) => system.name !== 'vggnet')
-      .map((row) => {
-        const ratios = pairedRatios(row.samples, ours.samples);
-        const { low, high } = medianInterval(ratios);
-        const name = (one: Row): string => `\`${one.id.slice('peers/'.length)}\``;
-        return `- ${name(row)} takes ${median(ratios).toFixed(2)} times as long as ${name(ours)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
+      .flatMap((row) => rowRatios(row, ours).map((ratio) => ({ row, ...ratio })))
+      .map(({ row, of, median: times, low, high }) => {
+        const much = of === 'time' ? 'as long as' : 'the memory of';
+        return `- ${name(row)} takes ${times.toFixed(2)} times ${much} ${name(ours)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
       });
   });
   return lines.length > 0 ? [`By paired rounds:\n\n${lines.join('\n')}`] : [];
@@ -171,12 +228,21 @@ function escapeCell(cell: string): string {
 }
 
 function anchor(row: Row): string {
-  return `<a id="${row.id.replaceAll('/', '-')}"></a>`;
+  return `<a id="${anchorName(row.id)}"></a>`;
+}
+
+function anchorName(id: string): string {
+  return id.replaceAll('/', '-');
 }
 
 function runtimeOf({ runtime }: Row): string {
   const name = runtime.name.replace(/\d+$/, '');
   return `${name} ${runtime.version}${runtime.flags.length > 0 ? ' *' : ''}`;
+}
+
+function buildOf({ system, build, adapter }: Row): string {
+  const name = system.name === 'vggnet' ? build : `${build} ${system.version}`;
+  return adapter === undefined ? name : `${name} on ${adapter}`;
 }
 
 function skipped(row: Row): string {

@@ -1,15 +1,13 @@
-import { execFile } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import type { Request } from '../host.js';
-import { type Job, type JobFiles, type Profile, Unavailable } from '../job.js';
-import type { KernelSamples } from '../kernels/cases.js';
+import { type Job, type JobFiles, Unavailable } from '../job.js';
 import type { Answer } from '../protocol.js';
 import type { Opened, OpenOptions, Runtime, RuntimeInfo, Session } from '../session.js';
 import { bundleForBrowsers } from './bundle.js';
 import { largestPeak } from './memory.js';
+import { askVersion, type Connection, RemoteSession, resultOf } from './remote.js';
 import { type Served, serve, urlPath } from './serve.js';
 
 /** Where the server has the measuring page. */
@@ -17,7 +15,7 @@ const PAGE = '/bench/src/runtimes/host.html';
 /** A browser that does not start in this time will not. */
 const LAUNCH_MS = 30_000;
 
-/** One browser with one page, whatever drives it: chromium.ts, firefox.ts. */
+/** One browser with one page, whatever drives it: browsers.ts has the ones that the suite knows. */
 export interface DrivenPage {
   open(url: string): Promise<void>;
   /** The value of an expression in the page, a string; a promise is waited for. Rejects if the page dies. */
@@ -30,6 +28,8 @@ export interface DrivenPage {
 export interface LaunchOptions {
   readonly path: string;
   readonly flags: readonly string[];
+  /** The page is to compute by WebGPU. */
+  readonly webgpu: boolean;
   readonly launchMs: number;
   /** The longest that an expression may take. */
   readonly timeoutMs: number;
@@ -41,6 +41,8 @@ export interface BrowserOptions {
   readonly commands: readonly string[];
   /** The environment variable that may give its path instead. */
   readonly variable: string;
+  /** Debian's package that brings it, for messages. */
+  readonly debian: string;
   readonly benchFolder: string;
   /** @throws Unavailable if the package that drives it is not installed */
   readonly launch: (options: LaunchOptions) => Promise<DrivenPage>;
@@ -63,19 +65,11 @@ export class BrowserRuntime implements Runtime {
   }
 
   async #ask(): Promise<RuntimeInfo> {
-    const path = this.#path();
-    try {
-      const { stdout } = await promisify(execFile)(path, ['--version'], { timeout: 20_000 });
-      const version = stdout.match(/\d+\.\d+\S*/)?.[0];
-      if (!version) throw new Error(`'--version' says ${JSON.stringify(stdout.slice(0, 100))}`);
-      return { name: this.name, version };
-    } catch (error) {
-      throw new Unavailable(`${this.name} does not start: ${(error as Error).message}`);
-    }
+    return askVersion(this.name, this.#path());
   }
 
   #path(): string {
-    const { commands, variable } = this.#options;
+    const { commands, variable, debian } = this.#options;
     const given = process.env[variable];
     const folders = (process.env.PATH ?? '').split(delimiter).filter(Boolean);
     const paths = given ? [given] : folders.flatMap((folder) => commands.map((command) => join(folder, command)));
@@ -84,7 +78,7 @@ export class BrowserRuntime implements Runtime {
     throw new Unavailable(
       given
         ? `not installed: ${variable} names ${given}, which can't be run`
-        : `not installed: no ${commands.join(' or ')} in PATH, and ${variable} is not set`,
+        : `not installed: no ${commands.join(' or ')} in PATH, and ${variable} is not set (Debian: apt-get install ${debian})`,
     );
   }
 
@@ -97,7 +91,13 @@ export class BrowserRuntime implements Runtime {
     const server = await serve(join(benchFolder, '..'));
     let page: DrivenPage;
     try {
-      page = await launch({ path: this.#path(), flags, launchMs: LAUNCH_MS, timeoutMs });
+      page = await launch({
+        path: this.#path(),
+        flags,
+        webgpu: job.backend === 'webgpu',
+        launchMs: LAUNCH_MS,
+        timeoutMs,
+      });
     } catch (error) {
       await server.close();
       throw error instanceof Unavailable ? error : new Error(`${this.name} does not start: ${firstLine(error)}`);
@@ -107,7 +107,7 @@ export class BrowserRuntime implements Runtime {
       await connection.limited('loading the page', page.open(server.origin + PAGE));
       const files = servedFiles(join(benchFolder, '..'), server.origin, job.files);
       const opened = await connection.ask({ call: 'open', job: { ...job, files } });
-      return new BrowserSession(connection, opened as Opened);
+      return new RemoteSession(connection, opened as Opened);
     } catch (error) {
       await connection.close();
       throw error;
@@ -137,46 +137,8 @@ function servedFiles(repository: string, origin: string, files: JobFiles): JobFi
   };
 }
 
-class BrowserSession implements Session {
-  readonly opened: Opened;
-  readonly #connection: PageConnection;
-
-  constructor(connection: PageConnection, opened: Opened) {
-    this.#connection = connection;
-    this.opened = opened;
-  }
-
-  async sample(): Promise<number> {
-    return (await this.#connection.ask({ call: 'sample' })) as number;
-  }
-
-  async logits(): Promise<Float32Array> {
-    // NaN has no JSON and comes as null.
-    const values = (await this.#connection.ask({ call: 'logits' })) as (number | null)[];
-    return Float32Array.from(values, (value) => value ?? Number.NaN);
-  }
-
-  async profile(): Promise<Profile> {
-    const profile = (await this.#connection.ask({ call: 'profile' })) as Profile | undefined;
-    if (!profile) throw new Unavailable('this system does not tell the times of its layers');
-    return profile;
-  }
-
-  async kernel(name: string, samples: number): Promise<KernelSamples> {
-    return (await this.#connection.ask({ call: 'kernel', name, samples })) as KernelSamples;
-  }
-
-  peakMemory(): Promise<number | undefined> {
-    return this.#connection.peakMemory();
-  }
-
-  close(): Promise<void> {
-    return this.#connection.close();
-  }
-}
-
 /** A page with the server that it reads from, and the limits of what is asked of it. */
-class PageConnection {
+class PageConnection implements Connection {
   readonly #page: DrivenPage;
   readonly #server: Served;
   readonly #name: string;
@@ -192,9 +154,7 @@ class PageConnection {
 
   async ask(request: Request): Promise<unknown> {
     const expression = `vggnetBench(${JSON.stringify(JSON.stringify(request))})`;
-    const answer = JSON.parse(await this.limited(`'${request.call}'`, this.#page.evaluate(expression))) as Answer;
-    if (!('error' in answer)) return answer.result;
-    throw answer.unavailable ? new Unavailable(answer.error) : new Error(answer.error);
+    return resultOf(JSON.parse(await this.limited(`'${request.call}'`, this.#page.evaluate(expression))) as Answer);
   }
 
   peakMemory(): Promise<number | undefined> {

@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Unavailable } from '../job.js';
 import type { Runtime } from '../session.js';
-import { chromiumRuntime } from './chromium.js';
-import { firefoxRuntime } from './firefox.js';
+import { browserRuntimes } from './browsers.js';
 import { ProcessRuntime } from './process.js';
 
 /** The Node that runs the suite itself: the machine's. */
@@ -15,7 +14,8 @@ export function createRuntimes(benchFolder: string): Map<string, Runtime> {
   const installed = (path: string): (() => string) => {
     return () => {
       const full = join(benchFolder, 'node_modules', path);
-      if (!existsSync(full)) throw new Unavailable(`not installed: bench/node_modules/${path} is missing`);
+      if (!existsSync(full))
+        throw new Unavailable(`not installed: bench/node_modules/${path} is missing (npm --prefix bench install)`);
       return full;
     };
   };
@@ -32,8 +32,7 @@ export function createRuntimes(benchFolder: string): Map<string, Runtime> {
       script,
     }),
     new ProcessRuntime({ name: 'bun', find: installed('bun/bin/bun.exe'), args: ['run'], script }),
-    chromiumRuntime(benchFolder),
-    firefoxRuntime(benchFolder),
+    ...browserRuntimes(benchFolder),
   ];
   return new Map(runtimes.map((runtime) => [runtime.name, runtime]));
 }

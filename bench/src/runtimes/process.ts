@@ -1,11 +1,11 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { promisify } from 'node:util';
 import type { Request } from '../host.js';
-import { type Job, type Profile, Unavailable } from '../job.js';
-import type { KernelSamples } from '../kernels/cases.js';
+import type { Job } from '../job.js';
 import { ANSWER, type Answer } from '../protocol.js';
 import type { Opened, OpenOptions, Runtime, RuntimeInfo, Session } from '../session.js';
+import { softwareDriver } from './adapter.js';
+import { askVersion, type Connection, RemoteSession, resultOf } from './remote.js';
 
 export interface ProcessRuntimeOptions {
   readonly name: string;
@@ -39,15 +39,7 @@ export class ProcessRuntime implements Runtime {
   }
 
   async #ask(): Promise<RuntimeInfo> {
-    const path = this.#options.find();
-    try {
-      const { stdout } = await promisify(execFile)(path, ['--version'], { timeout: 20_000 });
-      const version = stdout.match(/\d+\.\d+\.\d+\S*/)?.[0];
-      if (!version) throw new Error(`'--version' says ${JSON.stringify(stdout.slice(0, 100))}`);
-      return { name: this.name, version };
-    } catch (error) {
-      throw new Unavailable(`${this.name} does not start: ${(error as Error).message}`);
-    }
+    return askVersion(this.name, this.#options.find());
   }
 
   async open(job: Job, options: OpenOptions): Promise<Session> {
@@ -55,11 +47,11 @@ export class ProcessRuntime implements Runtime {
     const { args = [], env, script, find } = this.#options;
     const child = spawn(find(), [...args, ...options.flags, script], {
       stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...env, ...(job.backend === 'webgpu' && softwareDriver()) },
     });
-    const connection = new Connection(child, this.name, options);
+    const connection = new ProcessConnection(child, this.name, options);
     try {
-      return new ProcessSession(connection, (await connection.ask({ call: 'open', job })) as Opened);
+      return new RemoteSession(connection, (await connection.ask({ call: 'open', job })) as Opened);
     } catch (error) {
       await connection.close();
       throw error;
@@ -67,46 +59,8 @@ export class ProcessRuntime implements Runtime {
   }
 }
 
-class ProcessSession implements Session {
-  readonly opened: Opened;
-  readonly #connection: Connection;
-
-  constructor(connection: Connection, opened: Opened) {
-    this.#connection = connection;
-    this.opened = opened;
-  }
-
-  async sample(): Promise<number> {
-    return (await this.#connection.ask({ call: 'sample' })) as number;
-  }
-
-  async logits(): Promise<Float32Array> {
-    // NaN has no JSON and comes as null.
-    const values = (await this.#connection.ask({ call: 'logits' })) as (number | null)[];
-    return Float32Array.from(values, (value) => value ?? Number.NaN);
-  }
-
-  async profile(): Promise<Profile> {
-    const profile = (await this.#connection.ask({ call: 'profile' })) as Profile | undefined;
-    if (!profile) throw new Unavailable('this version has no model.profile()');
-    return profile;
-  }
-
-  async kernel(name: string, samples: number): Promise<KernelSamples> {
-    return (await this.#connection.ask({ call: 'kernel', name, samples })) as KernelSamples;
-  }
-
-  async peakMemory(): Promise<number | undefined> {
-    return (await this.#connection.ask({ call: 'memory' })) as number | undefined;
-  }
-
-  close(): Promise<void> {
-    return this.#connection.close();
-  }
-}
-
 /** One process and the question that is open with it. */
-class Connection {
+class ProcessConnection implements Connection {
   readonly #child: ChildProcess;
   readonly #name: string;
   readonly #options: OpenOptions;
@@ -137,6 +91,10 @@ class Connection {
         resolve();
       });
     });
+  }
+
+  async peakMemory(): Promise<number | undefined> {
+    return (await this.ask({ call: 'memory' })) as number | undefined;
   }
 
   async ask(request: Request | { readonly call: 'memory' }): Promise<unknown> {
@@ -178,9 +136,11 @@ class Connection {
     const answer = JSON.parse(line.slice(ANSWER.length)) as Answer;
     const pending = this.#pending;
     this.#pending = undefined;
-    if ('error' in answer)
-      pending?.reject(answer.unavailable ? new Unavailable(answer.error) : new Error(answer.error));
-    else pending?.resolve(answer.result);
+    try {
+      pending?.resolve(resultOf(answer));
+    } catch (error) {
+      pending?.reject(error as Error);
+    }
   }
 
   #end(error: Error): void {

@@ -1,5 +1,4 @@
 import * as wasm from 'onnxruntime-web';
-import { findAdapter } from '../gpu.js';
 import type { Job } from '../job.js';
 import { type OnnxRuntime, prepareOnnx } from './onnx.js';
 import type { LoadedSystem, System } from './system.js';
@@ -7,7 +6,6 @@ import type { LoadedSystem, System } from './system.js';
 export const onnxruntimeWeb: System = {
   async load(job: Job): Promise<LoadedSystem> {
     const webgpu = job.backend === 'webgpu';
-    if (webgpu) await findAdapter();
     // Only this build has the WebGPU provider. Its interface is the same.
     const ort = (webgpu ? await import('onnxruntime-web/webgpu') : wasm) as OnnxRuntime;
     ort.env.wasm.numThreads = job.threads;

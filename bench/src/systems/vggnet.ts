@@ -13,11 +13,10 @@ interface Newer {
 export const vggnet: System = {
   async load(job: Job): Promise<LoadedSystem> {
     const { VGGNet, Tensor } = (await import(job.files.library)) as Library;
-    const options: CreateOptions & { threads: number } = {
+    const options: CreateOptions = {
       weights: job.files.safetensors,
-      device: job.backend === 'webgpu' ? 'webgpu' : 'wasm',
-      deterministic: job.build === 'simd',
-      threads: job.threads,
+      device: job.backend === 'native' ? 'auto' : job.backend,
+      ...(job.backend === 'wasm' && { deterministic: job.build === 'simd', threads: job.threads }),
     };
     const model = await VGGNet.create(job.model, options);
     const { build, threads, reason } = model.device;
@@ -29,7 +28,7 @@ export const vggnet: System = {
     }
     const { profile } = model as Newer;
     return {
-      info: { version: 'this commit', build, threads },
+      info: { version: 'this commit', build: build || job.backend, threads },
       prepare(input, shape) {
         const tensor = new Tensor(input, shape);
         return async () => (await model.forward(tensor)).data;

@@ -1,4 +1,4 @@
-import { createWriteStream, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -11,6 +11,8 @@ import { onnxModel } from './onnx.js';
 
 /** Of the file's contents: raise it when they change, so that old files in .cache are not taken. */
 const VERSION = 1;
+/** Of the input, unless a row says another. */
+const SIZE = 224;
 
 export interface WeightFiles {
   readonly safetensors: string;
@@ -24,24 +26,29 @@ export interface WeightFiles {
 export async function prepareWeights(
   folder: string,
   model: string,
-  options: { onnx: boolean; signal: AbortSignal },
+  options: { size: number; onnx: boolean; signal: AbortSignal },
 ): Promise<WeightFiles> {
   mkdirSync(folder, { recursive: true });
-  const files = weightFiles(folder, model);
+  const { size } = options;
+  const files = weightFiles(folder, model, size);
   await makeFile(files.safetensors, () => safetensorsOf(model), options.signal);
-  if (options.onnx) await makeFile(files.onnx, () => Readable.from(onnxModel(model, valuesOf(model))), options.signal);
+  if (options.onnx)
+    await makeFile(files.onnx, () => Readable.from(onnxModel(model, valuesOf(model), size)), options.signal);
   return files;
 }
 
-export function weightFiles(folder: string, model: string): WeightFiles {
+/** An ONNX file is of one size of input. */
+export function weightFiles(folder: string, model: string, size: number): WeightFiles {
   return {
     safetensors: join(folder, `${model}-v${VERSION}.safetensors`),
-    onnx: join(folder, `${model}-v${VERSION}.onnx`),
+    onnx: join(folder, `${model}${size === SIZE ? '' : `-${size}`}-v${VERSION}.onnx`),
   };
 }
 
+/** Removes a network's files, of all sizes. */
 export function removeWeights(folder: string, model: string): void {
-  for (const path of Object.values(weightFiles(folder, model))) rmSync(path, { force: true });
+  const own = new RegExp(`^${model}(-\\d+)?-v\\d+\\.(safetensors|onnx)$`);
+  for (const file of readdirSync(folder)) if (own.test(file)) rmSync(join(folder, file));
 }
 
 /** Reads files through, so that the system has them in memory for every row that loads them. */

@@ -76,11 +76,13 @@ export function* onnxModel(model: string, values: (name: string) => Float32Array
   const costs = layerCosts(model, 1, size);
   const layers = costs.map(({ layer }) => layer);
   const nodes = costs.flatMap(({ layer, inShape }) => nodeOf(layer, inShape));
-  for (const [i, node] of nodes.entries()) {
-    node.input.unshift(nodes[i - 1]?.name ?? 'input');
+  let last = 'input';
+  for (const node of nodes) {
     node.output = [node.name];
+    if (node.opType === 'Constant') continue;
+    node.input.unshift(last);
+    last = node.name;
   }
-  const last = nodes.at(-1)?.name as string;
   const graph = encode('Graph', {
     node: nodes,
     name: model,
@@ -142,11 +144,18 @@ function nodeOf(layer: Layer, inShape: readonly number[]): Node[] {
       return node('Flatten', { name: 'axis', i: 1, type: ATTRIBUTE_INT });
     case 'linear':
       return node('Gemm', { name: 'transB', i: 1, type: ATTRIBUTE_INT });
-    case 'adaptiveAvgPool2d':
-      if (inShape[2] !== layer.outputSize || inShape[3] !== layer.outputSize) {
-        throw new Error(`The ONNX writer needs an input whose last map is ${layer.outputSize}×${layer.outputSize}`);
-      }
-      return [];
+    case 'adaptiveAvgPool2d': {
+      const [side, grid] = [inShape[2], layer.outputSize];
+      if (side === grid) return [];
+      if (side !== 1)
+        throw new Error(`The ONNX writer needs a last map of ${grid}×${grid} or 1×1, not ${side}×${side}`);
+      // ONNX has no such pool; of one pixel it is that pixel everywhere.
+      const name = `${layer.name}.shape`;
+      return [
+        { name, opType: 'Constant', input: [], output: [], attribute: [ints('value_ints', [1, 1, grid, grid])] },
+        { name: layer.name, opType: 'Expand', input: [name], output: [], attribute: [] },
+      ];
+    }
     default:
       return [];
   }
