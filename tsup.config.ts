@@ -1,43 +1,152 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 import { defineConfig } from 'tsup';
 
 type Config = ReturnType<typeof defineConfig>;
 type Options = Extract<Config, { entry?: unknown }>;
 type Plugin = NonNullable<Options['esbuildPlugins']>[number];
 
+/** The packages that went into any bundle. */
+const bundled = new Set<string>();
+
 /** Writes the licences of the packages that went into a bundle, which they ask to be passed on. */
 const notices: Plugin = {
   name: 'notices',
   setup(build) {
     build.onEnd(({ metafile }) => {
-      const folders = new Set<string>();
       for (const input of Object.keys(metafile?.inputs ?? {})) {
         const folder = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input)?.[0];
-        if (folder) folders.add(folder);
+        if (folder) bundled.add(folder);
       }
-      const parts = [...folders].sort().map((folder) => {
+      const parts = [...bundled].sort().map((folder) => {
         const { name, version, license } = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8'));
         const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
         if (!file) throw new Error(`${name} would be bundled, and has no licence file to pass on`);
         return `${name} ${version} (${license})\n\n${readFileSync(`${folder}/${file}`, 'utf8').trim()}\n`;
       });
-      const title = 'The vggnet command, cli.js, contains these packages.\n';
+      const title = 'The files of this folder contain these packages.\n';
       mkdirSync('dist', { recursive: true });
       writeFileSync('dist/THIRD-PARTY-NOTICES.txt', [title, ...parts].join(`\n${'-'.repeat(80)}\n\n`));
     });
   },
 };
 
-// The kernels are built by asc, into dist/kernels (asconfig.json).
+/** Takes another module for some of the library's, by their paths in src/ without the suffix. */
+const replace = (modules: Readonly<Record<string, string>>): Plugin => ({
+  name: 'replace',
+  setup(build) {
+    build.onResolve({ filter: /^\..*\.js$/ }, ({ path, resolveDir }) => {
+      const from = relative('src', join(resolveDir, path)).replace(/\.js$/, '');
+      const to = modules[from];
+      return to ? { path: resolve('src', `${to}.ts`) } : undefined;
+    });
+  },
+});
+
+/** `embedded:kernels/NAME.wasm` is that file of dist/ as base64, and `embedded:worker.js` the worker's script. */
+const embed: Plugin = {
+  name: 'embed',
+  setup(build) {
+    build.onResolve({ filter: /^embedded:/ }, ({ path }) => ({ path: path.slice(9), namespace: 'embedded' }));
+    build.onLoad({ filter: /\.wasm$/, namespace: 'embedded' }, ({ path }) => ({
+      contents: readFileSync(join('dist', path)).toString('base64'),
+      loader: 'text',
+    }));
+    build.onLoad({ filter: /^worker\.js$/, namespace: 'embedded' }, async () => {
+      const { outputFiles } = await build.esbuild.build({
+        entryPoints: ['src/wasm/worker.ts'],
+        bundle: true,
+        format: 'esm',
+        target: 'es2022',
+        minify: true,
+        write: false,
+      });
+      return { contents: outputFiles[0]?.text ?? '', loader: 'text' };
+    });
+  },
+};
+
+/**
+ * What bundlers of a bundle need: they are told to leave an `import` of a name that only the runtime knows (an optional
+ * package) alone, as the sources say in comments that minifying drops; and get no `import` without a name, of which they
+ * warn, since no module has side effects.
+ */
+const bundleAgain: NonNullable<Options['plugins']>[number] = {
+  name: 'bundle-again',
+  renderChunk(code) {
+    const told = 'import(/* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ $1)';
+    return {
+      code: code.replace(/\bimport\(([\w$]+)\)/g, told).replace(/\bimport\s*"\.\/chunk-\w+\.js";/g, ''),
+    };
+  },
+};
+
+/** Tells Deno and JSR, which go by no package.json, where an entry's types are. */
+const selfTypes: NonNullable<Options['plugins']>[number] = {
+  name: 'self-types',
+  renderChunk(code, { path }) {
+    const name = /[\\/](index|inline|serve)\.js$/.exec(path)?.[1]?.replace('inline', 'index');
+    return name ? { code: `/* @ts-self-types="./${name}.d.ts" */\n${code}` } : undefined;
+  },
+};
+
+/** Shaders as text, without comments and indentation. */
+const shaders: Plugin = {
+  name: 'shaders',
+  setup(build) {
+    build.onLoad({ filter: /\.wgsl$/ }, ({ path }) => {
+      const lines = readFileSync(path, 'utf8')
+        .replace(/\/\*[\s\S]*?\*\//g, '')
+        .split('\n')
+        .map((line) => line.replace(/\/\/.*$/, '').trim());
+      return { contents: lines.filter((line) => line !== '').join('\n'), loader: 'text' };
+    });
+  },
+};
+
+// The kernels are built by asc, into dist/kernels (asconfig.json), before.
 const library: Options = {
-  entry: { index: 'src/index.ts', worker: 'src/wasm/worker.ts' },
+  entry: { index: 'src/index.ts', serve: 'src/serve/index.ts' },
   format: 'esm',
   target: 'es2022',
   platform: 'neutral',
-  dts: { entry: { index: 'src/index.ts' } },
+  dts: { entry: { index: 'src/index.ts', serve: 'src/serve/index.ts' } },
   splitting: true,
+  // A page may load it as it is.
+  minify: true,
   sourcemap: true,
   external: ['sharp', /^node:/],
+  noExternal: ['hono'],
+  plugins: [bundleAgain, selfTypes],
+  esbuildPlugins: [shaders, notices],
+};
+
+// In one file each, so that whoever takes only that one along has all of it.
+const worker: Options = { ...library, entry: { worker: 'src/wasm/worker.ts' }, dts: false, splitting: false };
+
+// For edge workers, which link the kernels in.
+const workerd: Options = {
+  ...library,
+  entry: { workerd: 'src/index.ts', 'workerd-serve': 'src/serve/index.ts' },
+  dts: false,
+  external: [...(library.external ?? []), /\.wasm$/],
+  esbuildPlugins: [
+    ...(library.esbuildPlugins ?? []),
+    replace({ 'wasm/assets': 'wasm/assets-workerd', embedded: 'embedded-apart' }),
+  ],
+};
+
+// In a single file.
+const inline: Options = {
+  ...library,
+  entry: { inline: 'src/index.ts' },
+  dts: false,
+  splitting: false,
+  esbuildPlugins: [
+    ...(library.esbuildPlugins ?? []),
+    replace({ 'wasm/assets': 'wasm/assets-inline', embedded: 'embedded-apart' }),
+    embed,
+  ],
 };
 
 // Apart from the library, which must not get the helpers that CommonJS packages need. It starts dist/worker.js.
@@ -50,13 +159,13 @@ const command: Options = {
   sourcemap: true,
   external: ['sharp'],
   // Bundled, so that the package needs nothing else installed.
-  noExternal: ['commander', 'cli-progress'],
+  noExternal: ['commander', 'cli-progress', 'hono', '@hono/node-server'],
   removeNodeProtocol: false,
   // The bundled CommonJS packages load Node's modules by `require`, which an ES module has to make.
   banner: { js: "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);" },
-  esbuildPlugins: [notices],
+  esbuildPlugins: [shaders, notices],
 };
 
-const config: Config = defineConfig([library, command]);
+const config: Config = defineConfig([library, worker, workerd, inline, command]);
 
 export default config;

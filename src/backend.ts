@@ -1,5 +1,8 @@
+import type { Drawable } from './image/canvas.js';
+import type { ImagePreset } from './image/preset.js';
 import type { Layer } from './layers.js';
 import type { Tensor } from './tensor.js';
+import type { GPUTensor } from './webgpu/tensor.js';
 
 /*
  * The contract between the model and what computes it. A backend knows layers, parameters and tensors.
@@ -9,6 +12,8 @@ import type { Tensor } from './tensor.js';
 /** What a backend computes: layers in a chain, unfused, so that other programs can be derived from them. */
 export interface Program {
   readonly layers: readonly Layer[];
+  /** The input that it is mostly used with, for choices that are made once; any other that fits may come too. */
+  readonly inputShape?: readonly number[] | undefined;
 }
 
 /** A run of consecutive values of one parameter, in row-major order. */
@@ -43,10 +48,17 @@ export interface Backend {
    * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, or whatever the stream throws; nothing stays allocated then
    */
   compile(program: Program, parameters: ParameterStream, options?: CompileOptions): Promise<Executable>;
+  /** For each layer, the bytes of its weights in a second form that `compile` makes of them; 0 where it makes none. */
+  transformedBytes?(program: Program): readonly number[];
 }
 
 export interface CompileOptions {
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Reads the parameters once more, from the start. A backend that can lose them (a GPU does) then gets them again;
+   * without it the model has to be made anew.
+   */
+  readonly reopen?: (() => ParameterStream) | undefined;
 }
 
 export interface RunOptions {
@@ -63,20 +75,34 @@ export interface RunOptions {
 export interface StepTime {
   /** The layer, with those that were fused into it after a '+'. */
   readonly name: string;
-  /** 'winograd' or 'direct' for a convolution; '' where there is one way only. */
+  /** 'direct', or 'winograd4' and the like with the tile's size, for a convolution; '' where there is one way only. */
   readonly algorithm: string;
   readonly ms: number;
+}
+
+/** What an executable on a GPU can do beside: take tensors that are there, and leave results there. */
+export interface GPUExecutable {
+  /** The device that the parameters are on now; another one after it was lost. */
+  device(): Promise<GPUDevice>;
+  /** As `run`; with 'gpu' each result is in a buffer that becomes the caller's. */
+  runOn(input: Tensor | GPUTensor, options: RunOptions, place: 'cpu' | 'gpu'): Promise<(Tensor | GPUTensor)[]>;
+  /** A picture as an input, as its preset says; the buffer becomes the caller's. */
+  picture(source: Drawable, preset: ImagePreset): Promise<GPUTensor>;
+  /** A tensor in a buffer that becomes the caller's. */
+  upload(tensor: Tensor): Promise<GPUTensor>;
 }
 
 /** A program with its parameters, ready to run. Runs that overlap are put in a queue. */
 export interface Executable {
   /**
    * The input has been checked against the program (`inferShapes`), and is copied before the call returns.
-   * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, `DISPOSED`, `WORKER_CRASHED`
+   * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, `DISPOSED`, `WORKER_CRASHED`, `DEVICE_LOST`, `GPU_ERROR`
    */
   run(input: Tensor, options: RunOptions): Promise<Tensor[]>;
   /** Runs, and gives the time of each step instead of the outputs. */
   profile(input: Tensor, options: RunOptions): Promise<StepTime[]>;
+  /** Undefined where there is no GPU. */
+  readonly gpu?: GPUExecutable;
   /** A parameter's values as they are now. */
   readParameter(name: string): Promise<Float32Array>;
   /** Frees everything. Runs in progress reject with `DISPOSED`. May be called twice. */

@@ -28,12 +28,18 @@ export type VGGNetErrorCode =
   | 'OUT_OF_MEMORY'
   /** A file or URL could not be read or written. */
   | 'IO'
+  /** A downloaded file whose SHA-256 is not the published one. It was deleted. */
+  | 'CHECKSUM_MISMATCH'
   /** Stopped by the caller's AbortSignal; `cause` is the signal's reason. */
   | 'ABORTED'
   /** Called after `dispose()`. */
   | 'DISPOSED'
-  /** The worker that ran the model ended. */
-  | 'WORKER_CRASHED';
+  /** A worker that ran the model ended, or a kernel failed in it. */
+  | 'WORKER_CRASHED'
+  /** The GPU device was lost: by the driver, by its owner, or as the GPU went away. */
+  | 'DEVICE_LOST'
+  /** The GPU refused a piece of work; `message` has its words. */
+  | 'GPU_ERROR';
 
 /** Every error that this library throws on purpose. */
 export class VGGNetError extends Error {

@@ -3,11 +3,12 @@ import { type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
 import { throwIfAborted, VGGNetError } from './errors.js';
 import { defaultPreset, type ImagePreset, presetChannels, validatePreset } from './image/preset.js';
 import type { Layer } from './layers.js';
-import { inferConfig } from './weights/infer.js';
-import { type InitScheme, initSource } from './weights/init.js';
+import { leastSide } from './shape.js';
+import type { InitScheme } from './weights/init.js';
 import { completeStream, matchWeights } from './weights/match.js';
 import { CONFIG_KEY, decodeConfig } from './weights/metadata.js';
 import type { LoadProgress } from './weights/progress.js';
+import type { Reopen } from './weights/reopen.js';
 import type { WeightSource } from './weights/source.js';
 
 export interface LoadOptions {
@@ -43,12 +44,17 @@ export interface Loaded {
 }
 
 /** The configuration that a weights file describes by its metadata, or by the names and shapes of its tensors. */
-export function configOf(source: WeightSource, options: ModelOptions): VGGConfig {
+export async function configOf(source: WeightSource, options: ModelOptions): Promise<VGGConfig> {
   const text = source.metadata[CONFIG_KEY];
-  const described = text === undefined ? inferConfig(source.entries) : decodeConfig(text);
+  const described = text === undefined ? await inferred(source) : decodeConfig(text);
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const config = resolveConfig(described.architecture, { ...described, ...given });
   return { ...config, name: described.name, labels: described.labels, preset: described.preset };
+}
+
+async function inferred({ entries }: WeightSource): Promise<VGGConfig> {
+  const { inferConfig } = await import('./weights/infer.js');
+  return inferConfig(entries);
 }
 
 /** A configuration with labels and preset: the caller's, else its own if they still fit, else the defaults. */
@@ -83,6 +89,7 @@ function isString(value: unknown): boolean {
 
 /**
  * Compiles a network with the weights of a source, or without one with random weights. Closes the source.
+ * @param reopen opens the source once more, where that is possible
  * @throws VGGNetError `WEIGHTS_MISMATCH`, `INVALID_DTYPE`, `INVALID_WEIGHTS_FILE`, `OUT_OF_MEMORY`, `ABORTED`;
  * nothing stays open or allocated then
  */
@@ -92,32 +99,57 @@ export async function compileModel(
   layers: readonly Layer[],
   source: WeightSource | undefined,
   options: LoadOptions,
+  reopen?: Reopen,
 ): Promise<Loaded> {
+  async function* again(): ParameterStream {
+    const anew = await reopen?.();
+    try {
+      yield* (await openParameters(config, layers, anew, { ...options, signal: undefined })).stream;
+    } finally {
+      await anew?.close();
+    }
+  }
   try {
-    const { stream, keys } = openParameters(config, layers, source, options);
+    const { stream, keys } = await openParameters(config, layers, source, options);
     const { signal } = options;
-    return { executable: await backend.compile({ layers }, stream, { signal }), keys };
+    const once = source !== undefined && reopen === undefined;
+    const executable = await backend.compile({ layers, inputShape: usualShape(config, layers) }, stream, {
+      signal,
+      reopen: once ? undefined : again,
+    });
+    return { executable, keys };
   } finally {
     await source?.close();
   }
 }
 
-function openParameters(
+/** One image of the preset's size, or of the least size that the pools allow. */
+export function usualShape(config: VGGConfig, layers: readonly Layer[]): number[] {
+  const side = Math.max(config.preset?.crop ?? 224, leastSide(layers));
+  return [1, config.inChannels, side, side];
+}
+
+async function openParameters(
   config: VGGConfig,
   layers: readonly Layer[],
   source: WeightSource | undefined,
   { strict = true, init = 'pytorch', seed = 0, signal }: LoadOptions,
-): { stream: ParameterStream; keys: IncompatibleKeys } {
+): Promise<{ stream: ParameterStream; keys: IncompatibleKeys }> {
   throwIfAborted(signal);
+  // On demand: a complete file needs no initial values.
+  const random = async (only?: ReadonlySet<string>): Promise<WeightSource> => {
+    const { initSource } = await import('./weights/init.js');
+    return initSource(config, { init, seed, only });
+  };
   if (!source) {
-    const random = initSource(config, { init, seed });
-    const all = new Set(random.entries.map((entry) => entry.name));
-    return { stream: random.chunks(all, signal), keys: { missingKeys: [], unexpectedKeys: [] } };
+    const initial = await random();
+    const all = new Set(initial.entries.map((entry) => entry.name));
+    return { stream: initial.chunks(all, signal), keys: { missingKeys: [], unexpectedKeys: [] } };
   }
   const match = matchWeights(source, layers, { strict });
   const missingKeys = [...match.missing, ...match.replaced];
   const only = new Set(missingKeys);
-  const fill = missingKeys.length > 0 ? initSource(config, { init, seed, only }) : undefined;
+  const fill = missingKeys.length > 0 ? await random(only) : undefined;
   const stream = completeStream(match, fill, signal);
   return { stream, keys: { missingKeys, unexpectedKeys: match.unexpected } };
 }

@@ -1,58 +1,41 @@
-import type { Backend, DeviceInfo, Executable, RunOptions, StepTime } from './backend.js';
+import type { Backend, DeviceInfo, Executable, GPUExecutable, RunOptions } from './backend.js';
 import { type Prediction, topClasses } from './classes.js';
-import { type Architecture, type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
-import { createBackend, type DeviceOptions } from './device.js';
+import { type Architecture, resolveConfig, type VGGConfig } from './config.js';
+import { createBackend } from './device.js';
 import { lowbias32 } from './dropout.js';
+import { glyphsWeights } from './embedded.js';
 import { throwIfAborted, VGGNetError } from './errors.js';
+import type { PretrainedSet } from './hub/catalog.js';
+import type { PretrainedOptions } from './hub/pretrained.js';
+import { isDrawable } from './image/canvas.js';
 import type { ImageInput } from './image/decode.js';
 import { loadImageNetLabels } from './image/labels.js';
 import { imageToTensor } from './image/preprocess.js';
-import { createLayers, type Layer, parametersOf } from './layers.js';
+import { createLayers, type Layer } from './layers.js';
 import {
   compileModel,
   configOf,
-  type ImageOptions,
   type IncompatibleKeys,
   type Loaded,
   type LoadOptions,
+  usualShape,
   withImageOptions,
 } from './load.js';
 import { layerNamed } from './names.js';
+import type { ClassifyOptions, CreateOptions, ForwardOptions, OnGPU, Profile } from './options.js';
 import { checkSeed } from './random.js';
-import { inferShapes, leastSide } from './shape.js';
+import { inferShapes } from './shape.js';
+import { readState, type StateEntry, saveState, stateEntries } from './state.js';
 import { learned, type ModelSummary, summarize } from './summary.js';
 import { assertAttached, formatShape, Tensor } from './tensor.js';
+import { GPUTensor } from './webgpu/tensor.js';
 import { abortable } from './weights/abort.js';
 import type { WeightsInput } from './weights/bytes.js';
-import { CONFIG_KEY, encodeConfig } from './weights/metadata.js';
-import { checkScheme, type NamingScheme, rename, renamedShape } from './weights/naming.js';
-import { openWeights } from './weights/safetensors.js';
+import type { NamingScheme } from './weights/naming.js';
+import { openWeights } from './weights/open.js';
+import { reopener } from './weights/reopen.js';
 import type { WeightSource } from './weights/source.js';
-import { type SaveOptions, writeSafetensors } from './weights/write.js';
-
-export interface CreateOptions extends ModelOptions, LoadOptions, ImageOptions, DeviceOptions {
-  /** A safetensors file: path, URL, bytes, Blob, Response or stream. Without one the weights are random. */
-  weights?: WeightsInput | undefined;
-}
-
-export interface ForwardOptions {
-  /** Stops the forward within one layer; the model stays usable. */
-  signal?: AbortSignal | undefined;
-}
-
-export interface ClassifyOptions extends ForwardOptions {
-  /** How many classes to give, best first. Default 5, or all if there are fewer. */
-  topK?: number | undefined;
-}
-
-/** The times of one forward. */
-export interface Profile {
-  readonly layers: readonly (StepTime & {
-    /** Multiply-accumulates. */
-    readonly macs: number;
-  })[];
-  readonly totalMs: number;
-}
+import type { SaveOptions } from './weights/write.js';
 
 /** A VGG network with its weights, on a device. */
 export class VGGNet {
@@ -85,8 +68,7 @@ export class VGGNet {
    */
   static async create(model: string | Architecture, options: CreateOptions = {}): Promise<VGGNet> {
     if (typeof model === 'string' && model.toLowerCase() === 'glyphs') {
-      const embedded = new URL('../models/glyphs.safetensors', import.meta.url);
-      return VGGNet.load(options.weights ?? embedded, options);
+      return VGGNet.load(options.weights ?? glyphsWeights(), options);
     }
     throwIfAborted(options.signal);
     const config = resolveConfig(model, options);
@@ -107,18 +89,42 @@ export class VGGNet {
     throwIfAborted(options.signal);
     const source = await openWeights(weights, options);
     try {
-      return await VGGNet.#build(configOf(source, options), source, options);
+      return await VGGNet.#build(await configOf(source, options), source, { ...options, weights });
     } finally {
       await source.close();
     }
   }
 
-  static async #build(base: VGGConfig, source: WeightSource | undefined, options: CreateOptions): Promise<VGGNet> {
+  /**
+   * Builds a network with its official weights: `'vgg16'`, or `'vgg16#IMAGENET1K_FEATURES'` for features alone; or
+   * with those of a record of one's own. The file is downloaded once, checked, and kept in a cache. Everything about
+   * the sets is in `PRETRAINED`.
+   * @throws VGGNetError as `create`; `CHECKSUM_MISMATCH` for a file that is not the published one
+   */
+  static async fromPretrained(name: string | PretrainedSet, options: PretrainedOptions = {}): Promise<VGGNet> {
+    throwIfAborted(options.signal);
+    const { describePretrained } = await import('./hub/pretrained.js');
+    const { config, layersOf, fetch, select, onLoad } = describePretrained(name, options);
+    const all = { ...options, onProgress: onLoad };
+    const open = async (): Promise<WeightSource> => select(await openWeights(await fetch(), all));
+    return VGGNet.#build(config, open, all, layersOf);
+  }
+
+  /** @param source opened only when the options were found good, if it is a function */
+  static async #build(
+    base: VGGConfig,
+    source: WeightSource | undefined | (() => Promise<WeightSource>),
+    options: CreateOptions,
+    layersOf: (config: VGGConfig) => Layer[] = createLayers,
+  ): Promise<VGGNet> {
     const config = withImageOptions(base, options);
     checkSeed(options.seed ?? 0);
-    const backend = createBackend(options);
-    const layers = createLayers(config);
-    const loaded = await compileModel(backend, config, layers, source, options);
+    const backend = await createBackend(options);
+    const layers = layersOf(config);
+    const opened = typeof source === 'function' ? await source() : source;
+    const { weights } = options;
+    const reopen = typeof source === 'function' ? source : weights === undefined ? undefined : reopener(weights);
+    const loaded = await compileModel(backend, config, layers, opened, options, reopen);
     return new VGGNet(config, backend, layers, loaded, options.seed ?? 0);
   }
 
@@ -165,9 +171,29 @@ export class VGGNet {
    * The logits (N, numClasses) of an input (N, inChannels, H, W), float32. H and W are at least 2^(number of 'M').
    * @throws VGGNetError `INVALID_SHAPE`, `INVALID_ARGUMENT`, `ABORTED`, `DISPOSED`, `OUT_OF_MEMORY`, `WORKER_CRASHED`
    */
-  async forward(input: Tensor, options: ForwardOptions = {}): Promise<Tensor> {
+  async forward(input: Tensor | GPUTensor, options: ForwardOptions & OnGPU): Promise<GPUTensor>;
+  async forward(input: Tensor | GPUTensor, options?: ForwardOptions): Promise<Tensor>;
+  async forward(input: Tensor | GPUTensor, options: ForwardOptions & Partial<OnGPU> = {}): Promise<Tensor | GPUTensor> {
     const [logits] = await this.#run(input, ['fc8'], options);
-    return logits as Tensor;
+    return logits as Tensor | GPUTensor;
+  }
+
+  /**
+   * WebGPU: the device that the model is on, for buffers of one's own. When it is lost, the next forward makes another.
+   * @throws VGGNetError `BACKEND_UNAVAILABLE` on another backend; `DISPOSED`, `DEVICE_LOST`
+   */
+  async gpuDevice(): Promise<GPUDevice> {
+    this.#checkLive();
+    return this.#gpu().device();
+  }
+
+  #gpu(): GPUExecutable {
+    const { gpu } = this.#loaded.executable;
+    if (gpu) return gpu;
+    throw new VGGNetError(
+      'BACKEND_UNAVAILABLE',
+      `This model runs on ${this.device.backend}; tensors on the GPU need one with device: 'webgpu'`,
+    );
   }
 
   /**
@@ -176,10 +202,20 @@ export class VGGNet {
    * @throws VGGNetError `UNKNOWN_LAYER`, and as `forward`
    */
   async features<Name extends string>(
-    input: Tensor,
+    input: Tensor | GPUTensor,
     names: readonly Name[],
-    options: ForwardOptions = {},
-  ): Promise<Record<Name, Tensor>> {
+    options: ForwardOptions & OnGPU,
+  ): Promise<Record<Name, GPUTensor>>;
+  async features<Name extends string>(
+    input: Tensor | GPUTensor,
+    names: readonly Name[],
+    options?: ForwardOptions,
+  ): Promise<Record<Name, Tensor>>;
+  async features<Name extends string>(
+    input: Tensor | GPUTensor,
+    names: readonly Name[],
+    options: ForwardOptions & Partial<OnGPU> = {},
+  ): Promise<Record<Name, Tensor | GPUTensor>> {
     this.#checkLive();
     if (!Array.isArray(names) || names.length === 0) {
       throw new VGGNetError('INVALID_ARGUMENT', "features needs a list of layer names, such as ['relu3_3']");
@@ -188,10 +224,11 @@ export class VGGNet {
     const outputs = await this.#run(input, layers, options);
     // Names of one layer get a tensor each.
     const own = layers.map((layer, i) => {
-      const { data, shape } = outputs[i] as Tensor;
-      return new Tensor(layers.indexOf(layer) === i ? data : data.slice(), shape);
+      const output = outputs[i] as Tensor | GPUTensor;
+      if (output instanceof GPUTensor || layers.indexOf(layer) === i) return output;
+      return new Tensor(output.data.slice(), output.shape);
     });
-    return Object.fromEntries(names.map((name, i) => [name, own[i]])) as Record<Name, Tensor>;
+    return Object.fromEntries(names.map((name, i) => [name, own[i]])) as Record<Name, Tensor | GPUTensor>;
   }
 
   /**
@@ -220,6 +257,7 @@ export class VGGNet {
     options: ClassifyOptions = {},
   ): Promise<Prediction[] | Prediction[][]> {
     this.#checkLive();
+    this.#indexOf('prob');
     const { numClasses } = this.config;
     const { topK = Math.min(5, numClasses) } = options;
     if (!Number.isInteger(topK) || topK < 1 || topK > numClasses) {
@@ -250,7 +288,9 @@ export class VGGNet {
    * An image as this network's input (1, C, H, W), by its preset.
    * @throws VGGNetError `INVALID_IMAGE`, `IMAGE_TOO_LARGE`, `MISSING_PEER`, `IO`, `ABORTED`, `DISPOSED`
    */
-  async preprocess(image: ImageInput, options: ForwardOptions = {}): Promise<Tensor> {
+  async preprocess(image: ImageInput, options: ForwardOptions & OnGPU): Promise<GPUTensor>;
+  async preprocess(image: ImageInput, options?: ForwardOptions): Promise<Tensor>;
+  async preprocess(image: ImageInput, options: ForwardOptions & Partial<OnGPU> = {}): Promise<Tensor | GPUTensor> {
     this.#checkLive();
     const { preset, inChannels } = this.config;
     if (!preset) {
@@ -259,7 +299,11 @@ export class VGGNet {
         `An image has 1 or 3 channels and this network takes ${inChannels}: make the input tensor yourself`,
       );
     }
-    return imageToTensor(image, preset, options);
+    if (checkPlace(options.output) === 'cpu') return imageToTensor(image, preset, options);
+    const gpu = this.#gpu();
+    // What the platform has decoded goes to the GPU as it is, and the same shader's arithmetic gives the same bits.
+    if (isDrawable(image)) return abortable(gpu.picture(image, preset), options.signal);
+    return gpu.upload(await imageToTensor(image, preset, options));
   }
 
   /** The class names: the model's own, ImageNet's for 1000 classes, or 'class 0', 'class 1', …. */
@@ -275,8 +319,9 @@ export class VGGNet {
    * @throws VGGNetError `INVALID_SHAPE`
    */
   summary(inputShape?: readonly number[]): ModelSummary {
-    const side = Math.max(this.config.preset?.crop ?? 224, leastSide(this.#layers));
-    return summarize(this.config, this.#layers, inputShape ?? [1, this.config.inChannels, side, side]);
+    const usual = usualShape(this.config, this.#layers);
+    const transformed = this.#backend.transformedBytes?.({ layers: this.#layers, inputShape: usual });
+    return summarize(this.config, this.#layers, inputShape ?? usual, transformed);
   }
 
   /**
@@ -284,11 +329,7 @@ export class VGGNet {
    * @param options.naming whose names: default torchvision's
    */
   async stateDict(options: { naming?: NamingScheme | undefined } = {}): Promise<Map<string, Tensor>> {
-    const state = new Map<string, Tensor>();
-    for (const { name, shape, read } of this.#stateEntries(options.naming)) {
-      state.set(name, new Tensor(await read(), shape));
-    }
-    return state;
+    return readState(this.#stateEntries(options.naming));
   }
 
   /**
@@ -296,11 +337,7 @@ export class VGGNet {
    * so that `VGGNet.load` needs nothing else.
    */
   save(options: SaveOptions & { naming?: NamingScheme | undefined } = {}): ReadableStream<Uint8Array> {
-    const entries = this.#stateEntries(options.naming);
-    const byName = new Map(entries.map((entry) => [entry.name, entry]));
-    const read = (name: string): Promise<Float32Array> => (byName.get(name) as StateEntry).read();
-    const metadata = { format: 'pt', ...options.metadata, [CONFIG_KEY]: encodeConfig(this.config) };
-    return writeSafetensors(entries, read, { ...options, metadata });
+    return saveState(this.#stateEntries(options.naming), this.config, options);
   }
 
   /**
@@ -320,7 +357,8 @@ export class VGGNet {
     checkSeed(options.seed ?? 0);
     const source = await openWeights(weights, options);
     const seed = options.seed ?? this.#seed;
-    const loaded = await compileModel(this.#backend, this.config, this.#layers, source, { ...options, seed });
+    const all = { ...options, seed };
+    const loaded = await compileModel(this.#backend, this.config, this.#layers, source, all, reopener(weights));
     if (this.#disposed) {
       loaded.executable.dispose();
       this.#checkLive();
@@ -354,21 +392,29 @@ export class VGGNet {
     this.dispose();
   }
 
-  async #run(input: Tensor, outputs: readonly string[], options: ForwardOptions): Promise<Tensor[]> {
+  async #run(
+    input: Tensor | GPUTensor,
+    outputs: readonly string[],
+    options: ForwardOptions & Partial<OnGPU>,
+  ): Promise<(Tensor | GPUTensor)[]> {
+    const place = checkPlace(options.output);
     const run = this.#prepare(input, outputs, options);
+    if (place === 'gpu' || input instanceof GPUTensor) {
+      return abortable(this.#gpu().runOn(input, run, place), options.signal);
+    }
     // A forward that waits for its turn is not told of the signal before then, but its caller is.
     return abortable(this.#loaded.executable.run(input, run), options.signal);
   }
 
   /** Checks an input, and says how it is to be run. */
-  #prepare(input: Tensor, outputs: readonly string[], { signal }: ForwardOptions): RunOptions {
+  #prepare(input: Tensor | GPUTensor, outputs: readonly string[], { signal }: ForwardOptions): RunOptions {
     this.#checkLive();
     throwIfAborted(signal);
-    if (!(input instanceof Tensor)) {
+    if (!(input instanceof Tensor || input instanceof GPUTensor)) {
       throw new VGGNetError('INVALID_ARGUMENT', `Expected a Tensor, got ${input === null ? 'null' : typeof input}`);
     }
-    assertAttached(input);
-    const last = Math.max(...outputs.map((name) => this.#layers.findIndex((layer) => layer.name === name)));
+    if (input instanceof Tensor) assertAttached(input);
+    const last = Math.max(...outputs.map((name) => this.#indexOf(name)));
     inferShapes(this.#layers.slice(0, last + 1), input.shape);
     const mode = this.#training ? 'train' : 'eval';
     // Every forward in train mode drops other values, and no two models of near seeds ever the same.
@@ -376,15 +422,19 @@ export class VGGNet {
     return { outputs, mode, seed, signal };
   }
 
-  #stateEntries(naming: NamingScheme = 'torchvision'): StateEntry[] {
+  #indexOf(name: string): number {
+    const index = this.#layers.findIndex((layer) => layer.name === name);
+    if (index >= 0) return index;
+    throw new VGGNetError(
+      'UNKNOWN_LAYER',
+      `This model cannot classify: its weights have no classifier, and its last layer is ${this.#layers.at(-1)?.name}. ` +
+        'Ask for its layers by features()',
+    );
+  }
+
+  #stateEntries(naming: NamingScheme | undefined): StateEntry[] {
     this.#checkLive();
-    checkScheme(naming);
-    const { executable } = this.#loaded;
-    return this.#layers.flatMap(parametersOf).map(({ name, shape }) => ({
-      name: rename(name, naming),
-      shape: renamedShape(name, shape, naming, this.config.poolSize),
-      read: () => executable.readParameter(name),
-    }));
+    return stateEntries(this.#layers, this.#loaded.executable, this.config.poolSize, naming);
   }
 
   #checkLive(): void {
@@ -392,20 +442,8 @@ export class VGGNet {
   }
 }
 
-interface StateEntry {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly read: () => Promise<Float32Array>;
+/** Where results go. */
+function checkPlace(output: unknown): 'cpu' | 'gpu' {
+  if (output === undefined || output === 'gpu') return output ?? 'cpu';
+  throw new VGGNetError('INVALID_ARGUMENT', `output must be 'gpu' or left out, got ${JSON.stringify(output)}`);
 }
-
-/** Builds one network of the family; the options are those of `VGGNet.create`. */
-export type Builder = (options?: CreateOptions) => Promise<VGGNet>;
-
-export const vgg11: Builder = (options) => VGGNet.create('vgg11', options);
-export const vgg11_bn: Builder = (options) => VGGNet.create('vgg11_bn', options);
-export const vgg13: Builder = (options) => VGGNet.create('vgg13', options);
-export const vgg13_bn: Builder = (options) => VGGNet.create('vgg13_bn', options);
-export const vgg16: Builder = (options) => VGGNet.create('vgg16', options);
-export const vgg16_bn: Builder = (options) => VGGNet.create('vgg16_bn', options);
-export const vgg19: Builder = (options) => VGGNet.create('vgg19', options);
-export const vgg19_bn: Builder = (options) => VGGNet.create('vgg19_bn', options);

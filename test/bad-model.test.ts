@@ -73,10 +73,10 @@ describe('models that cannot be', () => {
       () => create(LIST, { ...OPTIONS, device: 'cuda' as never }),
     ],
     [
-      'a device that is not here',
-      'BACKEND_UNAVAILABLE',
-      ['WebGPU'],
-      () => create(LIST, { ...OPTIONS, device: 'webgpu' }),
+      'a GPU device that is none',
+      'INVALID_ARGUMENT',
+      ['gpuDevice must be a GPUDevice'],
+      () => create(LIST, { ...OPTIONS, device: 'webgpu', gpuDevice: {} as never }),
     ],
     [
       'labels of another number',

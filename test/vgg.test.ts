@@ -190,14 +190,14 @@ describe('summary', () => {
     const lines = String(model.summary()).split('\n');
     expect(lines[0]).toBe('vgg, input [1, 3, 224, 224]');
     const table = lines.slice(lines.indexOf('') + 1);
-    expect(table[0]).toMatch(/^layer +operation +output shape +parameters +multiply-accumulates +output$/);
+    expect(table[0]).toMatch(/^layer +operation +output shape +parameters +multiply-accumulates +Winograd +output$/);
     expect(table.find((line) => line.startsWith('fc6 '))).toMatch(/linear +\[1, 32\] +25,120 +25,088 +0.0 MiB$/);
     const rules = table.filter((line) => /^-+$/.test(line));
     expect(rules).toHaveLength(2);
     const rows = table.slice(2, table.lastIndexOf(rules[0] as string));
     expect(rows).toHaveLength(model.layers.length);
     expect(new Set(rows.map((row) => row.length))).toEqual(new Set([(rules[0] as string).length]));
-    expect(lines.slice(-3).join('\n')).toContain(model.parameters.toLocaleString('en-US'));
+    expect(lines.slice(-4).join('\n')).toContain(model.parameters.toLocaleString('en-US'));
   });
 
   test('defaults to the preset’s size, and to the least that the pools allow', async () => {

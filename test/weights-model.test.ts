@@ -361,11 +361,11 @@ describe('files are closed', () => {
     await handle.close();
     const refused = [
       () => createSmall({ weights: path, labels: ['a'] }),
-      () => createSmall({ weights: path, device: 'webgpu' }),
+      () => createSmall({ weights: path, device: 'webgpu', gpuDevice: {} as never }),
       () => createSmall({ weights: path, seed: -1 }),
       () => createSmall({ weights: path, numClasses: 11 }),
       () => createSmall({ weights: path, init: 'zeros' as never, strict: false, numClasses: 4 }),
-      () => VGGNet.load(path, { device: 'webgpu' }),
+      () => VGGNet.load(path, { device: 'webgpu', gpuDevice: {} as never }),
       () => VGGNet.load(path, { poolSize: 0 }),
       () => VGGNet.load(path, { preset: { ...IMAGENET_PRESET, mode: 'L', mean: [0], std: [1] } }),
     ];

@@ -103,7 +103,7 @@ export async function describeModel(choice: ModelChoice, signal: AbortSignal): P
   if (choice.kind === 'network') return choice.config;
   const source = await openWeights(choice.file, { signal });
   try {
-    return configOf(source, {});
+    return await configOf(source, {});
   } finally {
     await source.close();
   }

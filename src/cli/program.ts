@@ -126,10 +126,7 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .command('bench')
     .description('time the forward of networks: a first table of latencies')
     .addArgument(
-      new Argument('[MODEL...]', `${NAMES}; a list; or a weights file`).default(
-        ['glyphs', 'vgg16'],
-        'glyphs vgg16',
-      ),
+      new Argument('[MODEL...]', `${NAMES}; a list; or a weights file`).default(['glyphs', 'vgg16'], 'glyphs vgg16'),
     )
     .addOption(deviceOption())
     .option('--batch <N>', 'images in one forward', integer(1, MAX_COUNT), 1)

@@ -1,5 +1,5 @@
 import { VGGNetError } from '../errors.js';
-import { nodeFs } from '../weights/file.js';
+import { nodeFs } from '../weights/node-fs.js';
 
 /* The parts of Node that the cache directory needs; Deno and Bun have them too. */
 

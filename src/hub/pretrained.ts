@@ -1,11 +1,12 @@
 import { resolveConfig, type VGGConfig } from '../config.js';
 import { createConvLayers, createLayers, type Layer } from '../layers.js';
 import { withImageOptions } from '../load.js';
-import type { CreateOptions } from '../vgg.js';
+import type { CreateOptions } from '../options.js';
 import type { WeightsInput } from '../weights/bytes.js';
 import type { LoadProgress } from '../weights/progress.js';
 import type { WeightSource } from '../weights/source.js';
-import { choosePretrainedFile, findPretrained, type PretrainedFormat, type PretrainedSet } from './catalog.js';
+import type { PretrainedFormat, PretrainedSet } from './catalog.js';
+import { choosePretrainedFile, findPretrained } from './select.js';
 import { type FetchOptions, fetchWeights } from './weights.js';
 
 /** How far a set of official weights has come. With a full cache there is no 'download'. */

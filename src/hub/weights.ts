@@ -6,7 +6,7 @@ import { DirectoryStore, defaultFolder } from './directory.js';
 import { type DownloadOptions, download } from './download.js';
 import type { LockTimes } from './lock.js';
 import { nodeParts } from './node.js';
-import type { CachedFile, WeightStore } from './store.js';
+import type { WeightStore } from './store.js';
 
 export interface CacheOptions {
   /**
@@ -40,23 +40,7 @@ export async function fetchWeights(file: PretrainedFile, options: FetchOptions =
   return store.get(file, (sink) => download(file, url, sink, options), options);
 }
 
-/**
- * The files of official weights in the cache, with downloads that were cut.
- * @throws VGGNetError `IO` if it can't be read
- */
-export async function listCache(options: CacheOptions = {}): Promise<CachedFile[]> {
-  return openStore(options).list();
-}
-
-/**
- * Deletes all that `listCache` lists, except what is being downloaded right now, and tells what that was. Other files
- * in the folder stay.
- * @throws VGGNetError `IO`
- */
-export async function clearCache(options: CacheOptions = {}): Promise<CachedFile[]> {
-  return openStore(options).clear();
-}
-
+/** Where files are kept: a folder, or Cache Storage. */
 export function openStore({ cacheDir, lockTimes }: FetchOptions): WeightStore {
   if (cacheDir !== undefined && (typeof cacheDir !== 'string' || cacheDir === '')) {
     throw new VGGNetError('INVALID_ARGUMENT', `cacheDir must be a folder's path, got ${JSON.stringify(cacheDir)}`);

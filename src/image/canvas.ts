@@ -8,14 +8,24 @@ import type { PlainImage } from './raw-image.js';
  * Decoding by the platform, where it has createImageBitmap and OffscreenCanvas: pages and web workers.
  */
 
+/** What a class of the web's makes; nothing where its types are not known, as in a program for Node or Deno. */
+type Made<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer T }> ? T : never;
+
 /** A picture that a browser holds decoded. */
-export type Drawable = ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | VideoFrame;
+export type Drawable =
+  | Made<'ImageBitmap'>
+  | Made<'HTMLImageElement'>
+  | Made<'HTMLCanvasElement'>
+  | Made<'OffscreenCanvas'>
+  | Made<'VideoFrame'>;
 
 /** Pixels are read in squares of this side: any canvas and any texture can be as large as that. */
 const TILE = 2048;
 
 export function hasCanvas(): boolean {
-  return typeof createImageBitmap === 'function' && typeof OffscreenCanvas === 'function';
+  if (typeof createImageBitmap !== 'function' || typeof OffscreenCanvas !== 'function') return false;
+  // Deno has both, and draws nothing.
+  return new OffscreenCanvas(1, 1).getContext('2d') !== null;
 }
 
 /** The class of a name, where this runtime has it. */
@@ -82,7 +92,7 @@ export async function readDrawable(source: Drawable): Promise<PlainImage> {
   return { data: rgb, width, height, channels: 3 };
 }
 
-async function loaded(image: HTMLImageElement): Promise<void> {
+export async function loaded(image: HTMLImageElement): Promise<void> {
   try {
     await image.decode();
   } catch (error) {
@@ -92,7 +102,7 @@ async function loaded(image: HTMLImageElement): Promise<void> {
   }
 }
 
-function sizeOf(source: Drawable): { width: number; height: number } {
+export function sizeOf(source: Drawable): { width: number; height: number } {
   if ('naturalWidth' in source) return { width: source.naturalWidth, height: source.naturalHeight };
   if ('displayWidth' in source) return { width: source.displayWidth, height: source.displayHeight };
   return source;

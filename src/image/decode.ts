@@ -5,7 +5,6 @@ import { type Drawable, decodeWithCanvas, hasCanvas, isDrawable, readDrawable } 
 import { type ImageHeader, nameOf, readImageHeader } from './header.js';
 import { checkImageSize } from './limits.js';
 import { checkRawImage, type PlainImage, type RawImage, toRGB } from './raw-image.js';
-import { decodeWithSharp } from './sharp.js';
 
 /**
  * All that an image can be given as: a file's path, URL, bytes, Blob or Response (JPEG, PNG, WebP or still GIF);
@@ -39,9 +38,14 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
   throwIfAborted(signal);
   const header = checkedHeader(bytes);
   keepTransparentColour(bytes, header);
-  const decoded = hasCanvas() ? decodeWithCanvas(bytes, header) : decodeWithSharp(bytes, header);
+  const decoded = hasCanvas() ? decodeWithCanvas(bytes, header) : withSharp(bytes, header);
   const image = await abortable(decoded, signal);
   return toRGB(image);
+}
+
+async function withSharp(bytes: Uint8Array<ArrayBuffer>, header: ImageHeader): Promise<RawImage> {
+  const { decodeWithSharp } = await import('./sharp.js');
+  return decodeWithSharp(bytes, header);
 }
 
 function isRawImage(input: ImageInput): input is RawImage {

@@ -52,7 +52,7 @@ export function resizeAndCrop(image: RawImage, preset: ImagePreset): PlainImage 
 }
 
 /** One axis of torchvision's CenterCrop. */
-interface CropAxis {
+export interface CropAxis {
   /** First pixel that is kept, and how many are. */
   readonly start: number;
   readonly length: number;
@@ -61,7 +61,7 @@ interface CropAxis {
   readonly before: number;
 }
 
-function cropAxis(length: number, crop: number | null): CropAxis {
+export function cropAxis(length: number, crop: number | null): CropAxis {
   if (crop === null) return { start: 0, length, size: length, before: 0 };
   if (crop > length) return { start: 0, length, size: crop, before: Math.floor((crop - length) / 2) };
   return { start: roundHalfEven((length - crop) / 2), length: crop, size: crop, before: 0 };
@@ -101,7 +101,7 @@ function normalise(image: PlainImage, preset: ImagePreset): Tensor {
 }
 
 /** The value of each byte, rounded to float32 after each operation, as torchvision computes it. */
-function channelTable(preset: ImagePreset, channel: number): Float32Array {
+export function channelTable(preset: ImagePreset, channel: number): Float32Array {
   const mean = Math.fround(preset.mean[channel] as number);
   const std = Math.fround(preset.std[channel] as number);
   return Float32Array.from({ length: 256 }, (_, value) => Math.fround(Math.fround(value * preset.scale) - mean) / std);

@@ -40,7 +40,7 @@ const PRECISION_BITS = 22;
 const HALF = 1 << (PRECISION_BITS - 1);
 
 /** For each output position the inputs that it is made of. */
-interface Filter {
+export interface Filter {
   /** First input of each output. */
   readonly starts: Int32Array;
   /** Number of inputs of each output. */
@@ -52,7 +52,7 @@ interface Filter {
 }
 
 /** The weights of `count` outputs from `first` on, of `outSize` outputs in all. */
-function createFilter(inSize: number, outSize: number, first: number, count: number): Filter {
+export function createFilter(inSize: number, outSize: number, first: number, count: number): Filter {
   const scale = inSize / outSize;
   const support = Math.max(scale, 1);
   const stride = Math.ceil(support) * 2 + 1;
@@ -81,7 +81,7 @@ function createFilter(inSize: number, outSize: number, first: number, count: num
 }
 
 /** The inputs from the first that any output needs to the last, exclusive. */
-function rangeOf(filter: Filter): { first: number; last: number } {
+export function rangeOf(filter: Filter): { first: number; last: number } {
   const end = filter.starts.length - 1;
   return {
     first: filter.starts[0] as number,

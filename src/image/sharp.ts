@@ -26,9 +26,8 @@ export async function loadSharp(load: () => Promise<{ default: Sharp }> = import
   }
 }
 
-function importSharp(): Promise<{ default: Sharp }> {
-  // A name that bundlers cannot see, so that a bundle for the web builds without sharp.
-  const name = 'sharp';
+/** The name is a parameter, so that bundlers do not see it: a bundle for the web builds without sharp. */
+function importSharp(name = 'sharp'): Promise<{ default: Sharp }> {
   return import(/* webpackIgnore: true */ /* @vite-ignore */ name);
 }
 

@@ -1,22 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import { align } from './layout.js';
-
-const PAGE = 65_536;
-const MAX_PAGES = 65_536;
-
-/** The most that a WebAssembly memory can have. */
-export const MAX_BYTES: number = MAX_PAGES * PAGE;
-/** Address 0 stays free, so that a null pointer shows. */
-export const FIRST_ADDRESS = 1024;
-
-/** Bytes in the unit that memory grows by, rounded up. */
-export function wholePages(bytes: number): number {
-  return Math.ceil(bytes / PAGE) * PAGE;
-}
-
-export function mib(bytes: number): string {
-  return `${Math.ceil(bytes / 2 ** 20)} MiB`;
-}
+import { FIRST_ADDRESS, MAX_BYTES, MAX_PAGES, mib, PAGE } from './pages.js';
 
 /**
  * The engine's linear memory: what is kept (scratch, parameters) from the bottom up, and above it one arena that

@@ -11,9 +11,9 @@ import {
   transformedBytes,
   type WinogradOption,
 } from './convolution.js';
-import { FIRST_ADDRESS, MAX_BYTES, mib, wholePages } from './heap.js';
 import { align } from './layout.js';
-import { parameterBytes } from './parameters.js';
+import { FIRST_ADDRESS, MAX_BYTES, mib, wholePages } from './pages.js';
+import { parameterBytes } from './parameter-bytes.js';
 import { makePlan } from './plan.js';
 
 /*

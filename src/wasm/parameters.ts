@@ -3,13 +3,11 @@ import { VGGNetError } from '../errors.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear, ParameterSpec } from '../layers.js';
 import { parametersOf } from '../layers.js';
 import { numel } from '../tensor.js';
-import { type Form, placesOf, type TileSize, transformedBytes } from './convolution.js';
+import { type Form, placesOf, type TileSize } from './convolution.js';
 import type { Heap } from './heap.js';
 import type { Kernels } from './kernels.js';
 import { align, BYTES, channelStride } from './layout.js';
-
-/** Most values that pass through the staging buffer at once: 1 MiB. */
-const STAGE = 262_144;
+import { inputStride, parameterBytes, STAGE } from './parameter-bytes.js';
 
 /** Where a layer's parameters are, in bytes. Every vector has `channelStride` values, zeros past the channels. */
 export interface ConvSlots {
@@ -209,24 +207,6 @@ export class Parameters {
   }
 }
 
-/** The bytes that all parameters take, with what they need to pass through. */
-export function parameterBytes(layers: readonly Layer[], forms: readonly Form[]): number {
-  let bytes = align(STAGE * BYTES);
-  for (const [index, layer] of layers.entries()) {
-    const form = forms[index] as Form;
-    if (layer.op === 'conv2d') {
-      const out = channelStride(layer.outChannels);
-      bytes += align(9 * out * inputStride(layer, index) * BYTES) + 2 * align(out * BYTES);
-      if (form !== 'direct') bytes += transformedBytes(layer, form);
-    } else if (layer.op === 'batchNorm2d') {
-      bytes += 6 * align(channelStride(layer.channels) * BYTES);
-    } else if (layer.op === 'linear') {
-      bytes += align(layer.outFeatures * layer.inFeatures * BYTES) + align(layer.outFeatures * BYTES);
-    }
-  }
-  return bytes;
-}
-
 type Take = (values: number) => number;
 type Add = (spec: ParameterSpec | undefined, address: number, conv?: Parameter['conv']) => number;
 
@@ -247,9 +227,4 @@ function placeNorm(layer: BatchNorm2d, specs: ParameterSpec[], take: Take, add: 
     scale: take(count),
     shift: take(count),
   };
-}
-
-/** An image's three channels are not padded to eight where a convolution comes first: it reads them one by one. */
-export function inputStride(layer: Conv2d, index: number): number {
-  return index === 0 ? layer.inChannels : channelStride(layer.inChannels);
 }

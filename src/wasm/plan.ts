@@ -13,7 +13,7 @@ import {
   winogradWorkspace,
 } from './convolution.js';
 import { channelStride, type Layout, type Value, valueBytes } from './layout.js';
-import { inputStride } from './parameters.js';
+import { inputStride } from './parameter-bytes.js';
 
 /** A value with its place, in bytes from the start of the arena. */
 export interface Placed extends Value {

@@ -1,5 +1,5 @@
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { nodeFs, openFile } from './file.js';
+import { nodeFs } from './node-fs.js';
 
 /**
  * Where weights come from: a path or URL, bytes in memory, a Blob or File, a Response, or a stream. A string is a
@@ -52,10 +52,10 @@ export async function openBytes(input: WeightsInput, signal?: AbortSignal): Prom
 
 const URL_SCHEME = /^(?:https?|file|data|blob):/i;
 
-function openString(input: string, signal: AbortSignal | undefined): Promise<ByteSource> {
+async function openString(input: string, signal: AbortSignal | undefined): Promise<ByteSource> {
   if (input === '') throw new VGGNetError('INVALID_ARGUMENT', 'Expected a path or URL of weights, got an empty string');
   if (URL_SCHEME.test(input) && URL.canParse(input)) return openUrl(new URL(input), signal);
-  if (nodeFs()) return openFile(input);
+  if (nodeFs()) return (await import('./file.js')).openFile(input);
   const page: string | undefined = globalThis.location?.href;
   if (page === undefined || !URL.canParse(input, page)) {
     throw new VGGNetError('IO', `Cannot open '${input}': this runtime has no files, and it is not a URL`);
@@ -64,7 +64,7 @@ function openString(input: string, signal: AbortSignal | undefined): Promise<Byt
 }
 
 async function openUrl(url: URL, signal: AbortSignal | undefined): Promise<ByteSource> {
-  if (url.protocol === 'file:' && nodeFs()) return openFile(url);
+  if (url.protocol === 'file:' && nodeFs()) return (await import('./file.js')).openFile(url);
   const label = describeUrl(url);
   let response: Response;
   try {

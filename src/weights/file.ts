@@ -2,21 +2,13 @@ import type { FileHandle } from 'node:fs/promises';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { abortable } from './abort.js';
 import type { ByteSource } from './bytes.js';
+import { nodeFs } from './node-fs.js';
 
-/*
- * Files, in Node, Deno and Bun. All of them are reached through `process.getBuiltinModule`, so that nothing is
- * imported where there are none.
- */
+/* Files, in Node, Deno and Bun. Loaded when one is named. */
 
-type NodeFs = typeof import('node:fs');
+type Files = typeof import('node:fs').promises;
 
-/** The file system, or undefined in browsers and edge workers. */
-export function nodeFs(): NodeFs | undefined {
-  const fs = globalThis.process?.getBuiltinModule?.('node:fs');
-  return typeof fs?.promises?.open === 'function' ? fs : undefined;
-}
-
-function requireFs(path: string | URL): NodeFs['promises'] {
+function requireFs(path: string | URL): Files {
   const fs = nodeFs();
   if (!fs) throw new VGGNetError('IO', `Cannot open ${describePath(path)}: this runtime has no files`);
   return fs.promises;
@@ -85,18 +77,12 @@ export async function openFile(path: string | URL): Promise<ByteSource> {
   };
 }
 
-/**
- * Writes a stream to a file, in Node, Deno and Bun. The file appears, or takes the place of an older one, only when
- * all is written; after an error nothing is left.
- * @returns the number of bytes
- * @throws VGGNetError `INVALID_ARGUMENT` for a stream in use, `IO`, `ABORTED`, or whatever the stream throws
- */
-export async function saveFile(
+/** As `saveFile` (save-file.ts). */
+export async function writeFile(
   path: string | URL,
   stream: ReadableStream<Uint8Array>,
-  options: { signal?: AbortSignal | undefined } = {},
+  signal?: AbortSignal,
 ): Promise<number> {
-  const { signal } = options;
   const label = describePath(path);
   if (stream.locked) throw new VGGNetError('INVALID_ARGUMENT', 'Expected an unread stream, got one that is locked');
   const reader = stream.getReader();
@@ -149,7 +135,7 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
 }
 
 /** The file that a path or link names, which need not exist yet. */
-async function targetOf(path: string | URL, fs: NodeFs['promises']): Promise<string> {
+async function targetOf(path: string | URL, fs: Files): Promise<string> {
   const name = typeof path === 'string' ? path : globalThis.process.getBuiltinModule('node:url').fileURLToPath(path);
   try {
     const real = await fs.realpath(name);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { MODEL_NAMES } from '../../src/config.js';
-import { choosePretrainedFile, findPretrained, PRETRAINED, type PretrainedSet } from '../../src/hub/catalog.js';
+import { PRETRAINED, type PretrainedSet } from '../../src/hub/catalog.js';
+import { choosePretrainedFile, findPretrained } from '../../src/hub/select.js';
 import { validatePreset } from '../../src/image/preset.js';
 import { VGGNetError } from '../../src/index.js';
 

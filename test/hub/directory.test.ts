@@ -6,7 +6,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { DirectoryStore, defaultFolder } from '../../src/hub/directory.js';
 import type { LockTimes } from '../../src/hub/lock.js';
 import { type NodeParts, nodeParts } from '../../src/hub/node.js';
-import { clearCache, type FetchOptions, fetchWeights, listCache } from '../../src/hub/weights.js';
+import { clearCache, listCache } from '../../src/hub/cache.js';
+import { type FetchOptions, fetchWeights } from '../../src/hub/weights.js';
 import { contents, newFolder, removeFolder } from './folder.js';
 import { randomFile, SIZE, send, serveWeights, sha256, type WeightServer } from './server.js';
 

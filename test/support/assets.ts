@@ -9,8 +9,12 @@ export type { WorkerHandle };
 
 const dist = new URL('../../dist/', import.meta.url);
 
-export async function readKernels(build: string): Promise<Uint8Array<ArrayBuffer>> {
-  return new Uint8Array(await readFile(new URL(`kernels/${build}.wasm`, dist)));
+export async function loadKernels(build: string): Promise<WebAssembly.Module> {
+  return WebAssembly.compile(new Uint8Array(await readFile(new URL(`kernels/${build}.wasm`, dist))));
+}
+
+export function hasWorkers(): boolean {
+  return true;
 }
 
 export function spawnWorker(options: SpawnOptions): WorkerHandle {

@@ -82,29 +82,36 @@ export async function expectCase(
   golden: GoldenCase,
   what: string,
   batch: number = golden.shape[0] as number,
+  tolerance: Tolerance = NETWORK_TOLERANCE,
 ): Promise<void> {
   const names = Object.keys(golden.outputs);
   const options: RunOptions = { outputs: names, mode: golden.mode ?? 'eval', seed: 0 };
   const outputs = await executable.run(inputOf(golden, batch), options);
   for (const [i, name] of names.entries()) {
-    expectOutput(outputs[i] as Tensor, golden.outputs[name] as ExpectedOutput, batch, `${name} ${what}`);
+    expectOutput(outputs[i] as Tensor, golden.outputs[name] as ExpectedOutput, batch, `${name} ${what}`, tolerance);
   }
   for (const [name, values] of Object.entries(golden.running ?? {})) {
-    expectClose(await executable.readParameter(name), values, { ...NETWORK_TOLERANCE, what: `${name} ${what}` });
+    expectClose(await executable.readParameter(name), values, { ...tolerance, what: `${name} ${what}` });
   }
 }
 
-function expectOutput(output: Tensor, expected: ExpectedOutput, batch: number, what: string): void {
+function expectOutput(
+  output: Tensor,
+  expected: ExpectedOutput,
+  batch: number,
+  what: string,
+  tolerance: Tolerance,
+): void {
   expect(output.shape, what).toEqual([batch, ...expected.shape.slice(1)]);
   const size = numel(expected.shape.slice(1));
   for (const [n, { values, sum, norm, top }] of expected.images.slice(0, batch).entries()) {
     const image = output.data.subarray(n * size, (n + 1) * size);
     const at = `${what}, image ${n}`;
     const got = positions(size, values.length).map((index) => image[index] as number);
-    expectClose(got, values, { ...NETWORK_TOLERANCE, what: `${at}, sampled` });
+    expectClose(got, values, { ...tolerance, what: `${at}, sampled` });
     // If each value is within its tolerance, the norm of the differences is at most this; rounding errors point
     // either way, so the sum stays within it too.
-    const atol = NETWORK_TOLERANCE.atol * Math.sqrt(size) + NETWORK_TOLERANCE.rtol * norm;
+    const atol = tolerance.atol * Math.sqrt(size) + tolerance.rtol * norm;
     expectClose([total(image)], [sum], { atol, rtol: 0, what: `${at}, sum` });
     expectClose([Math.sqrt(total(image.map((value) => value * value)))], [norm], {
       atol,
@@ -132,7 +139,12 @@ function largest(values: Float32Array, count: number): number[] {
 }
 
 /** Checks where NaN and infinities come out, and the logits. */
-export async function expectSpecialCase(executable: Executable, golden: SpecialCase, what: string): Promise<void> {
+export async function expectSpecialCase(
+  executable: Executable,
+  golden: SpecialCase,
+  what: string,
+  tolerance: Tolerance = NETWORK_TOLERANCE,
+): Promise<void> {
   const input = inputOf(golden);
   for (const [index, value] of golden.changes) input.data[index] = Number(value);
   const names = Object.keys(golden.kinds);
@@ -141,7 +153,7 @@ export async function expectSpecialCase(executable: Executable, golden: SpecialC
     expect([...(outputs[i] as Tensor).data].map(letterOf).join(''), `${name} ${what}`).toBe(golden.kinds[name]);
   }
   const logits = (outputs[names.indexOf('fc8')] as Tensor).data;
-  expectClose(logits, golden.logits.map(Number), { ...NETWORK_TOLERANCE, what: `logits ${what}` });
+  expectClose(logits, golden.logits.map(Number), { ...tolerance, what: `logits ${what}` });
 }
 
 function letterOf(value: number): string {

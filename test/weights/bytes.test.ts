@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Tensor } from '../../src/tensor.js';
 import type { WeightsInput } from '../../src/weights/bytes.js';
-import { saveFile } from '../../src/weights/file.js';
+import { saveFile } from '../../src/weights/save-file.js';
 import { openWeights } from '../../src/weights/open.js';
 import type { LoadProgress } from '../../src/weights/progress.js';
 import { saveSafetensors } from '../../src/weights/write.js';

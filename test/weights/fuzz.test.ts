@@ -187,7 +187,7 @@ async function readAll(input: WeightsInput): Promise<void> {
 async function readModel(input: WeightsInput): Promise<void> {
   const source = await openWeights(input);
   try {
-    for await (const _ of completeStream(matchWeights(source, createLayers(configOf(source, {}))))) {
+    for await (const _ of completeStream(matchWeights(source, createLayers(await configOf(source, {}))))) {
       // All values are counted.
     }
   } finally {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Tensor } from '../../src/tensor.js';
-import { saveFile } from '../../src/weights/file.js';
+import { saveFile } from '../../src/weights/save-file.js';
 import { openWeights } from '../../src/weights/open.js';
 import { saveSafetensors, writeSafetensors } from '../../src/weights/write.js';
 import { readAll } from './collect.js';

@@ -1,0 +1,51 @@
+import { type Context, USAGE } from './context.js';
+import type { BufferView } from './kernel.js';
+
+/** The buffers that all forwards of an executable use in turn: each as large as the largest of them needs. */
+export class Arena {
+  readonly #context: Context;
+  readonly #buffers = new Map<string, GPUBuffer>();
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /**
+   * Makes room. True if a buffer was replaced by a larger one, so that what was bound to the old one is of no use.
+   * @throws VGGNetError `OUT_OF_MEMORY`
+   */
+  async reserve(sizes: Readonly<Record<string, number>>): Promise<boolean> {
+    const grow = Object.entries(sizes).filter(([name, size]) => size > (this.#buffers.get(name)?.size ?? 0));
+    // All of them are let go first: the old and the new ones together may be too much.
+    const replaced = grow.filter(([name]) => this.#drop(name)).length > 0;
+    const checks = grow.map(([name, size]) => {
+      const label = `activations: ${name}`;
+      const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
+      const { result, checked } = this.#context.attempt(label, () => this.#context.createBuffer(label, size, usage));
+      this.#buffers.set(name, result);
+      return checked;
+    });
+    try {
+      await Promise.all(checks);
+    } catch (error) {
+      for (const [name] of grow) this.#drop(name);
+      throw error;
+    }
+    return replaced;
+  }
+
+  #drop(name: string): boolean {
+    const buffer = this.#buffers.get(name);
+    if (buffer) this.#context.destroyBuffer(buffer);
+    return this.#buffers.delete(name);
+  }
+
+  /** The first bytes of a buffer. */
+  view(name: string, size: number): BufferView {
+    return { buffer: this.#buffers.get(name) as GPUBuffer, offset: 0, size };
+  }
+
+  destroy(): void {
+    for (const name of [...this.#buffers.keys()]) this.#drop(name);
+  }
+}

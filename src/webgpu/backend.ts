@@ -1,0 +1,41 @@
+import type { Backend, DeviceInfo } from '../backend.js';
+import { VGGNetError } from '../errors.js';
+import { describeAdapter, type FoundAdapter } from './adapter.js';
+import { DeviceSource, type DeviceSourceOptions } from './device.js';
+import { WebGPUExecutable } from './executable.js';
+import type { Precision } from './ops/pack.js';
+
+export interface WebGPUOptions extends DeviceSourceOptions {
+  /** The adapter to make devices from; not needed with a `gpuDevice`. */
+  readonly found?: FoundAdapter | undefined;
+  /** How weights are stored. Default 'fp32'. */
+  readonly precision?: Precision | undefined;
+  /** Why this backend was chosen, for `DeviceInfo`. */
+  readonly reason: string;
+}
+
+/**
+ * The kernels of shaders/ on a GPU.
+ * @throws VGGNetError `INVALID_ARGUMENT` if `gpuDevice` is no GPUDevice, or the precision is unknown
+ */
+export function createWebGPUBackend(options: WebGPUOptions): Backend {
+  const { found, gpuDevice, precision = 'fp32', reason } = options;
+  if (precision !== 'fp32' && precision !== 'fp16') {
+    throw new VGGNetError('INVALID_ARGUMENT', `precision must be 'fp32' or 'fp16', got ${JSON.stringify(precision)}`);
+  }
+  if (
+    gpuDevice !== undefined &&
+    typeof (gpuDevice as Partial<GPUDevice> | null)?.createComputePipelineAsync !== 'function'
+  ) {
+    throw new VGGNetError('INVALID_ARGUMENT', `gpuDevice must be a GPUDevice, got ${typeof gpuDevice}`);
+  }
+  const name = gpuDevice ? describeAdapter({ info: gpuDevice.adapterInfo }).description : (found?.description ?? '');
+  const device: DeviceInfo = { backend: 'webgpu', build: name, threads: 1, inline: false, reason };
+  const source = new DeviceSource(found, options);
+  return {
+    device,
+    compile(program, parameters, { signal, reopen } = {}) {
+      return WebGPUExecutable.compile({ source, program, precision, reopen }, parameters, signal);
+    },
+  };
+}

@@ -1,0 +1,192 @@
+import { VGGNetError } from '../errors.js';
+import type { Capabilities } from './kernel.js';
+import { Pipelines } from './pipelines.js';
+import { within } from './wait.js';
+
+/** How long a forward, an upload or a compilation may take before the device counts as lost, in ms. */
+const LONGEST_WAIT = 600_000;
+/** Bytes of written data that may wait in the queue: more would only pile up beside the file that is read. */
+const MAX_WAITING = 32 * 2 ** 20;
+
+/** Bytes that are not worth waiting for. */
+const LITTLE = 2 ** 20;
+
+/** The GPUBufferUsage that this backend needs; Node has no such global. */
+export const USAGE = {
+  mapRead: 0x1,
+  copySource: 0x4,
+  copyTarget: 0x8,
+  uniform: 0x40,
+  storage: 0x80,
+  queryResolve: 0x200,
+} as const;
+export const MAP_READ = 0x1;
+
+export interface ContextOptions {
+  /** False for the caller's own device, which is left alive at the end. */
+  readonly owned: boolean;
+  /** Stand in for the device's own limits where they are lower, for tests. */
+  readonly limits?: Partial<Record<keyof GPUSupportedLimits, number>> | undefined;
+}
+
+/** A device with what is made once for it: pipelines, and the list of its buffers. */
+export class Context {
+  readonly device: GPUDevice;
+  readonly capabilities: Capabilities;
+  readonly timestamps: boolean;
+  readonly pipelines: Pipelines;
+  readonly #owned: boolean;
+  readonly #buffers = new Set<GPUBuffer>();
+  readonly #lost: Promise<never>;
+  #lostError: VGGNetError | undefined;
+  #waiting = 0;
+  #destroyed = false;
+
+  constructor(device: GPUDevice, { owned, limits }: ContextOptions) {
+    this.device = device;
+    this.#owned = owned;
+    this.capabilities = {
+      limits: limits ? lowered(device.limits, limits) : device.limits,
+      f16: device.features.has('shader-f16'),
+      // Of narrow subgroups, as drivers that compute on the CPU have them, the reductions are slower than those by memory.
+      subgroups: device.features.has('subgroups' as GPUFeatureName) && (device.adapterInfo?.subgroupMinSize ?? 0) >= 16,
+    };
+    this.timestamps = device.features.has('timestamp-query');
+    this.pipelines = Pipelines.of(device);
+    this.#lost = device.lost.then((info) => {
+      const why = info.message || info.reason || 'the browser gave no reason';
+      this.#lostError = new VGGNetError('DEVICE_LOST', `The GPU device was lost: ${why}`);
+      throw this.#lostError;
+    });
+    // Looked at only while something waits.
+    this.#lost.catch(() => undefined);
+  }
+
+  /** Why the device can't be used any more; undefined while it can. */
+  get lostError(): VGGNetError | undefined {
+    return this.#lostError;
+  }
+
+  /**
+   * Waits until a loss of before would have been told.
+   * @throws VGGNetError `DEVICE_LOST`
+   */
+  async ready(): Promise<void> {
+    await this.#settleLoss(0);
+    if (this.#lostError) throw this.#lostError;
+  }
+
+  /** Buffers that are alive, and their bytes together. */
+  get allocated(): { buffers: number; bytes: number } {
+    let bytes = 0;
+    for (const { size } of this.#buffers) bytes += size;
+    return { buffers: this.#buffers.size, bytes };
+  }
+
+  /**
+   * Waits for the GPU.
+   * @throws VGGNetError `DEVICE_LOST` as soon as the device is, or if nothing comes for ten minutes; `GPU_ERROR`
+   */
+  async wait<T>(work: Promise<T>, what: string): Promise<T> {
+    const late = (): Error => new VGGNetError('DEVICE_LOST', `${what}: the GPU has not answered for ten minutes`);
+    try {
+      const result = await within(Promise.race([work, this.#lost]), LONGEST_WAIT, late);
+      if (this.#lostError) throw this.#lostError;
+      return result;
+    } catch (error) {
+      if (error instanceof VGGNetError) throw error;
+      // What fails because the device is lost may be told before the loss is: in Firefox a tenth of a second.
+      await this.#settleLoss(1000);
+      const text = error instanceof Error ? error.message : String(error);
+      throw this.#lostError ?? new VGGNetError('GPU_ERROR', `${what}: ${text}`, { cause: error });
+    }
+  }
+
+  async #settleLoss(ms: number): Promise<void> {
+    const soon = new Promise<void>((resolve) => setTimeout(resolve, ms));
+    await Promise.race([soon, this.#lost.catch(() => undefined)]);
+  }
+
+  /**
+   * Does work that the GPU may refuse, and gives with its result a promise that rejects if it did.
+   * @param what names the layer, for the message
+   */
+  attempt<T>(what: string, work: () => T): { readonly result: T; readonly checked: Promise<void> } {
+    const { device } = this;
+    for (const filter of ['internal', 'out-of-memory', 'validation'] as const) device.pushErrorScope(filter);
+    let result: T;
+    const pops: Promise<GPUError | null>[] = [];
+    try {
+      result = work();
+    } finally {
+      for (let i = 0; i < 3; i++) pops.push(device.popErrorScope());
+      // After a throw nobody looks at them.
+      for (const pop of pops) pop.catch(() => undefined);
+    }
+    const checked = this.wait(Promise.all(pops), what).then(([validation, memory, internal]) => {
+      if (memory) throw new VGGNetError('OUT_OF_MEMORY', `${what}: the GPU has too little memory: ${memory.message}`);
+      const error = validation ?? internal;
+      if (error) throw new VGGNetError('GPU_ERROR', `${what}: ${error.message}`);
+    });
+    checked.catch(() => undefined);
+    return { result, checked };
+  }
+
+  /** A buffer of at least `size` bytes, a multiple of 4. Its label names the layer. */
+  createBuffer(label: string, size: number, usage: number): GPUBuffer {
+    const buffer = this.device.createBuffer({ label, size: Math.max(16, Math.ceil(size / 4) * 4), usage });
+    this.#buffers.add(buffer);
+    return buffer;
+  }
+
+  destroyBuffer(buffer: GPUBuffer): void {
+    if (this.#buffers.delete(buffer)) buffer.destroy();
+  }
+
+  /** Lets a buffer go to the caller, who destroys it. */
+  handOver(buffer: GPUBuffer): void {
+    this.#buffers.delete(buffer);
+  }
+
+  /** Writes, and waits when too much of what was written has not arrived. */
+  async write(buffer: GPUBuffer, offset: number, data: Float32Array | Uint32Array): Promise<void> {
+    this.device.queue.writeBuffer(buffer, offset, data as Float32Array<ArrayBuffer>);
+    this.#waiting += data.byteLength;
+    if (this.#waiting > MAX_WAITING) {
+      this.device.queue.submit([]);
+      await this.flush();
+    }
+  }
+
+  /** Waits for what was written, if that is much, and for a loss to be told. */
+  async settle(): Promise<void> {
+    if (this.#waiting > LITTLE) await this.flush();
+    else await this.ready();
+  }
+
+  /** Resolves when the GPU has done all that was submitted. */
+  async flush(): Promise<void> {
+    this.#waiting = 0;
+    await this.wait(this.device.queue.onSubmittedWorkDone(), 'waiting for the GPU');
+  }
+
+  /** Destroys every buffer, and the device unless it is the caller's. */
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    for (const buffer of this.#buffers) buffer.destroy();
+    this.#buffers.clear();
+    if (this.#owned) this.device.destroy();
+  }
+}
+
+/** Limits that are no higher than some given. */
+function lowered(limits: GPUSupportedLimits, most: Partial<Record<string, number>>): GPUSupportedLimits {
+  return new Proxy(limits, {
+    get(target, name) {
+      const value = Reflect.get(target, name) as unknown;
+      const bound = most[String(name)];
+      return typeof value === 'number' && bound !== undefined ? Math.min(value, bound) : value;
+    },
+  });
+}

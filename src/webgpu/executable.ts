@@ -1,0 +1,183 @@
+import type { Executable, GPUExecutable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
+import { throwIfAborted, VGGNetError } from '../errors.js';
+import type { Drawable } from '../image/canvas.js';
+import type { ImagePreset } from '../image/preset.js';
+import { Tensor } from '../tensor.js';
+import { abortable } from '../weights/abort.js';
+import type { DeviceSource } from './device.js';
+import { pictureToTensor, upload } from './image.js';
+import type { Precision } from './ops/pack.js';
+import { type OutputPlace, Session } from './session.js';
+import type { GPUTensor } from './tensor.js';
+
+export interface ExecutableOptions {
+  readonly source: DeviceSource;
+  readonly program: Program;
+  readonly precision: Precision;
+  /** Reads the parameters once more, for a device that takes a lost one's place. */
+  readonly reopen: (() => ParameterStream) | undefined;
+}
+
+/**
+ * A session with a queue before it, which is set up anew on another device when its own is lost. Training's running
+ * statistics are kept here, so that they outlive the device.
+ */
+export class WebGPUExecutable implements Executable, GPUExecutable {
+  readonly #options: ExecutableOptions;
+  readonly #ended: Promise<never>;
+  #end: (error: VGGNetError) => void = () => {};
+  #session: Session | undefined;
+  #statistics: ReadonlyMap<string, Float32Array> | undefined;
+  #disposed = false;
+  /** Settles, and never rejects, when all that was asked for so far is done. */
+  #idle: Promise<unknown> = Promise.resolve();
+
+  private constructor(options: ExecutableOptions) {
+    this.#options = options;
+    this.#ended = new Promise((_, reject) => {
+      this.#end = reject;
+    });
+    this.#ended.catch(() => undefined);
+  }
+
+  /** @throws VGGNetError `BACKEND_UNAVAILABLE`, `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`, or the stream's */
+  static async compile(
+    options: ExecutableOptions,
+    parameters: ParameterStream,
+    signal?: AbortSignal,
+  ): Promise<WebGPUExecutable> {
+    const executable = new WebGPUExecutable(options);
+    executable.#session = await executable.#open(parameters, signal);
+    return executable;
+  }
+
+  async #open(parameters: ParameterStream, signal?: AbortSignal): Promise<Session> {
+    const { source, program, precision } = this.#options;
+    throwIfAborted(signal);
+    const context = await source.acquire();
+    try {
+      const session = await Session.create(context, program, parameters, { precision, signal });
+      if (this.#statistics) await session.restore(this.#statistics);
+      return session;
+    } catch (error) {
+      await source.release(context);
+      throw error;
+    }
+  }
+
+  async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+    return (await this.runOn(input, options, 'cpu')) as Tensor[];
+  }
+
+  /** As `run`, with an input on the GPU, or outputs that stay there and are the caller's to destroy. */
+  runOn(input: Tensor | GPUTensor, options: RunOptions, place: OutputPlace): Promise<(Tensor | GPUTensor)[]> {
+    return this.#run(input, options, async (session, own) => {
+      const results = await session.run(own, options, place);
+      if (options.mode === 'train') await this.#keepStatistics(session);
+      return results;
+    });
+  }
+
+  profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
+    return this.#run(input, options, async (session, own) => {
+      const times = await session.profile(own, options);
+      if (options.mode === 'train') await this.#keepStatistics(session);
+      return times;
+    });
+  }
+
+  /** Waits for the runs before it, so that it never sees the statistics of half a run. */
+  readParameter(name: string): Promise<Float32Array> {
+    return this.#enqueue((session) => session.readParameter(name));
+  }
+
+  get gpu(): GPUExecutable {
+    return this;
+  }
+
+  device(): Promise<GPUDevice> {
+    return this.#enqueue(async ({ context }) => context.device);
+  }
+
+  picture(source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
+    return this.#enqueue(({ context }) => pictureToTensor(context, source, preset));
+  }
+
+  upload(tensor: Tensor): Promise<GPUTensor> {
+    const own = new Tensor(tensor.data.slice(), tensor.shape);
+    return this.#enqueue(({ context }) => upload(context, own));
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#end(new VGGNetError('DISPOSED', 'This model was disposed of'));
+    this.#close();
+  }
+
+  #close(): void {
+    const session = this.#session;
+    this.#session = undefined;
+    if (!session) return;
+    session.destroy();
+    this.#options.source.release(session.context).catch(() => undefined);
+  }
+
+  async #run<T>(
+    input: Tensor | GPUTensor,
+    { signal }: RunOptions,
+    job: (session: Session, input: Tensor | GPUTensor) => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(signal);
+    const own = input instanceof Tensor ? new Tensor(input.data.slice(), input.shape) : input;
+    const work = this.#enqueue((session) => {
+      throwIfAborted(signal);
+      return job(session, own);
+    });
+    return abortable(work, signal);
+  }
+
+  #enqueue<T>(job: (session: Session) => Promise<T>): Promise<T> {
+    const result = this.#idle.then(async () => job(await this.#live()));
+    this.#idle = result.catch(() => undefined);
+    return Promise.race([result, this.#ended]);
+  }
+
+  async #keepStatistics(session: Session): Promise<void> {
+    const statistics = await session.statistics();
+    if (statistics.size > 0) this.#statistics = statistics;
+  }
+
+  /** The session, set up anew if its device was lost. */
+  async #live(): Promise<Session> {
+    this.#checkLive();
+    const lost = this.#session?.context.lostError;
+    if (this.#session && !lost) return this.#session;
+    const { source, reopen } = this.#options;
+    if (!source.renewable) {
+      throw new VGGNetError(
+        'DEVICE_LOST',
+        `${lost?.message ?? 'The GPU device was lost'}. It was passed as gpuDevice: make another one, and the model with it`,
+      );
+    }
+    if (!reopen) {
+      throw new VGGNetError(
+        'DEVICE_LOST',
+        `${lost?.message ?? 'The GPU device was lost'}. The weights came as bytes or a stream, which are not kept: make the model anew`,
+      );
+    }
+    this.#close();
+    const session = await this.#open(reopen());
+    if (this.#disposed) {
+      session.destroy();
+      await source.release(session.context);
+      this.#checkLive();
+    }
+    this.#session = session;
+    return session;
+  }
+
+  #checkLive(): void {
+    if (this.#disposed) throw new VGGNetError('DISPOSED', 'This model was disposed of');
+  }
+}

@@ -1,0 +1,103 @@
+import type { BufferView, Dispatch, PipelineSpec } from '../kernel.js';
+import { each, flag, fold, padded, words } from './dispatch.js';
+import type { Activation } from './elementwise.js';
+
+/** The packed parameters (vectors of C values, padded to a multiple of 4 with zeros). */
+export interface BatchNormViews {
+  readonly weight: BufferView;
+  readonly bias: BufferView;
+  readonly runningMean: BufferView;
+  readonly runningVar: BufferView;
+}
+
+/** Pixels that one workgroup adds up. */
+const BLOCK = 512;
+/** Vectors of four channels that one workgroup takes. */
+const COLUMNS = 8;
+
+/** Activation → the same shape, normalised by the running statistics, then ReLU if asked. */
+export function batchNorm2d(
+  shape: Activation,
+  { input, output, weight, bias, runningMean, runningVar }: BatchNormViews & { input: BufferView; output: BufferView },
+  { relu }: { relu: boolean },
+): Dispatch[] {
+  return [normalise(shape, relu, [input, runningMean, runningVar, weight, bias, output])];
+}
+
+/** Bytes of scratch that `batchNorm2dTrain` needs. */
+export function batchNormScratchBytes({ n, h, w, c }: Activation): number {
+  const vector = align(padded(c) * 4);
+  return 2 * vector + Math.ceil((n * h * w) / BLOCK) * padded(c) * 4;
+}
+
+/**
+ * Activation → the same shape, normalised by the batch's mean and biased variance, which move the running
+ * statistics by a tenth, as in src/reference/batch-norm.ts. Two passes: the mean, then the squares around it.
+ * n · h · w must be at least 2, which the caller checks.
+ */
+export function batchNorm2dTrain(
+  shape: Activation,
+  views: BatchNormViews & { input: BufferView; output: BufferView; scratch: BufferView },
+  { relu }: { relu: boolean },
+): Dispatch[] {
+  const { n, h, w, c } = shape;
+  const { input, output, weight, bias, runningMean, runningVar, scratch } = views;
+  const pixels = n * h * w;
+  const blocks = Math.ceil(pixels / BLOCK);
+  const c4 = padded(c) / 4;
+  const vector = align(c4 * 16);
+  const part = (offset: number, size: number): BufferView => ({
+    buffer: scratch.buffer,
+    offset: scratch.offset + offset,
+    size,
+  });
+  const mean = part(0, c4 * 16);
+  const variance = part(vector, c4 * 16);
+  const partial = part(2 * vector, blocks * c4 * 16);
+  const params = words([pixels, c4, blocks, 0]);
+  const pass = (squares: boolean): Dispatch[] => [
+    {
+      label: squares ? 'batchNorm2d squares' : 'batchNorm2d sums',
+      pipeline: spec('sums', { SQUARES: flag(squares) }),
+      bindings: [input, mean, partial],
+      params,
+      workgroups: fold(blocks, Math.ceil(c4 / COLUMNS)),
+    },
+    {
+      ...each(
+        squares ? 'batchNorm2d variance' : 'batchNorm2d mean',
+        spec('statistics', { SQUARES: flag(squares) }),
+        c4,
+        [partial, squares ? variance : mean, squares ? runningVar : runningMean],
+        [pixels, c4, blocks, 0],
+      ),
+    },
+  ];
+  return [...pass(false), ...pass(true), normalise(shape, relu, [input, mean, variance, weight, bias, output])];
+}
+
+/**
+ * What a convolution is multiplied by and added to with the batch norm after it folded in:
+ * scale = weight / √(var + eps), shift = (convBias − mean) · scale + bias. Both are vectors of padded(c) values.
+ */
+export function foldBatchNorm(
+  c: number,
+  views: BatchNormViews & { convBias: BufferView; scale: BufferView; shift: BufferView },
+): Dispatch[] {
+  const { convBias, runningMean, runningVar, weight, bias, scale, shift } = views;
+  const bindings = [convBias, runningMean, runningVar, weight, bias, scale, shift];
+  return [each('batchNorm2d fold', spec('fold', {}), padded(c) / 4, bindings, [padded(c) / 4, 0, 0, 0])];
+}
+
+function normalise({ n, h, w, c }: Activation, relu: boolean, bindings: readonly BufferView[]): Dispatch {
+  const c4 = padded(c) / 4;
+  const count = n * h * w * c4;
+  return each('batchNorm2d', spec('normalise', {}), count, bindings, [count, c4, 0, flag(relu)]);
+}
+
+const spec = (entryPoint: string, constants: Record<string, number>): PipelineSpec => ({
+  shader: 'batch-norm',
+  entryPoint,
+  constants,
+});
+const align = (bytes: number): number => Math.ceil(bytes / 256) * 256;

@@ -1,0 +1,34 @@
+import { dropoutScale, dropoutThreshold } from '../../dropout.js';
+import type { BufferView, Dispatch, PipelineSpec } from '../kernel.js';
+import { each, floatBits, padded } from './dispatch.js';
+
+export interface Activation {
+  readonly n: number;
+  readonly h: number;
+  readonly w: number;
+  /** Channels; for rows (h = w = 1) the features. */
+  readonly c: number;
+}
+
+/** Activation → the same shape: negative values become 0, NaN stays. `output` is another buffer than `input`. */
+export function relu(
+  { n, h, w, c }: Activation,
+  { input, output }: { input: BufferView; output: BufferView },
+): Dispatch[] {
+  const count = (n * h * w * padded(c)) / 4;
+  return [each('relu', spec('relu'), count, [input, output], [count])];
+}
+
+/** Activation → the same shape, with the mask of `src/dropout.ts`. `layer` is the layer's index in the program. */
+export function dropout(
+  { n, h, w, c }: Activation,
+  { p, seed, layer }: { p: number; seed: number; layer: number },
+  { input, output }: { input: BufferView; output: BufferView },
+): Dispatch[] {
+  const count = (n * h * w * padded(c)) / 4;
+  const start = (Math.imul(seed, 0x9e3779b1) + Math.imul(layer, 0x85ebca77)) >>> 0;
+  const params = [count, padded(c) / 4, c, h * w, start, dropoutThreshold(p), floatBits(dropoutScale(p))];
+  return [each('dropout', spec('dropout'), count, [input, output], params)];
+}
+
+const spec = (entryPoint: string): PipelineSpec => ({ shader: 'elementwise', entryPoint, constants: {} });

@@ -1,0 +1,265 @@
+import type { ParameterChunk } from '../backend.js';
+import { VGGNetError } from '../errors.js';
+import { type Layer, type ParameterSpec, parametersOf } from '../layers.js';
+import { numel } from '../tensor.js';
+import { Commands } from './commands.js';
+import { type Context, MAP_READ, USAGE } from './context.js';
+import type { BufferView, Dispatch } from './kernel.js';
+import { type PackedLayout, type Precision, packedLayout, packPiece, unpackPiece } from './ops/pack.js';
+
+/** Most values that go through the staging buffer at once: 1 MiB. */
+const STAGE = 262_144;
+/** The same of values that are read back without the staging buffer: 16 MiB. */
+const COPY = 16 * STAGE;
+/** Dispatches that one piece may need: one for each shard that it lies in. */
+const MAX_PIECES = 64;
+
+interface Parameter {
+  readonly layer: Layer;
+  readonly spec: ParameterSpec;
+  readonly layout: PackedLayout;
+  readonly views: readonly BufferView[];
+  /** The values lie as in the file, so that they are copied and not packed. */
+  readonly plain: boolean;
+  written: number;
+}
+
+/** All parameters of a program in buffers of one device, packed as they arrive. */
+export class Parameters {
+  readonly #context: Context;
+  readonly #byName = new Map<string, Parameter>();
+  readonly #stage: GPUBuffer;
+  readonly #uniform: GPUBuffer;
+  readonly #buffers: GPUBuffer[] = [];
+
+  private constructor(context: Context) {
+    this.#context = context;
+    this.#stage = this.#make('staging of weights', STAGE * 4, USAGE.storage | USAGE.copyTarget | USAGE.copySource);
+    this.#uniform = this.#make('parameters of pack', MAX_PIECES * 256, USAGE.uniform | USAGE.copyTarget);
+  }
+
+  /**
+   * Makes the buffers of all of them, so that too little memory shows before anything is read.
+   * @throws VGGNetError `OUT_OF_MEMORY` that names the layer, `DEVICE_LOST`
+   */
+  static async create(context: Context, layers: readonly Layer[], precision: Precision): Promise<Parameters> {
+    const staged = context.attempt('staging of weights', () => new Parameters(context));
+    const parameters = staged.result;
+    const checks = [staged.checked];
+    try {
+      for (const layer of layers) {
+        for (const spec of parametersOf(layer)) {
+          const { checked } = context.attempt(`weights of ${layer.name}`, () =>
+            parameters.#place(layer, spec, precision),
+          );
+          checks.push(checked);
+        }
+      }
+      await Promise.all(checks);
+    } catch (error) {
+      parameters.destroy();
+      throw error;
+    }
+    return parameters;
+  }
+
+  #make(label: string, size: number, usage: number): GPUBuffer {
+    const buffer = this.#context.createBuffer(label, size, usage);
+    this.#buffers.push(buffer);
+    return buffer;
+  }
+
+  #place(layer: Layer, spec: ParameterSpec, precision: Precision): void {
+    const key = spec.name.slice(layer.path.length + 1);
+    const layout = packedLayout(layer, key, this.#context.capabilities, precision);
+    const views = layout.shards.map(({ from, to, bytes }) => {
+      const rows = layout.shards.length > 1 ? ` rows ${from} to ${to}` : '';
+      const label = `${layer.name}.${key}${rows}`;
+      const buffer = this.#make(label, bytes, USAGE.storage | USAGE.copyTarget | USAGE.copySource);
+      return { buffer, offset: 0, size: buffer.size };
+    });
+    const plain = layout.kind === 'rows' && !layout.f16 && layout.pitch === layout.columns;
+    this.#byName.set(spec.name, { layer, spec, layout, views, plain, written: 0 });
+  }
+
+  /** Where a layer's parameter lies: a view for each shard. */
+  views(layer: Layer, key: string): readonly BufferView[] {
+    return this.#find(`${layer.path}.${key}`).views;
+  }
+
+  /** The only shard. */
+  view(layer: Layer, key: string): BufferView {
+    return this.views(layer, key)[0] as BufferView;
+  }
+
+  layout(layer: Layer, key: string): PackedLayout {
+    return this.#find(`${layer.path}.${key}`).layout;
+  }
+
+  /**
+   * Takes a run of values of one parameter to its place. Call it with one chunk after another.
+   * @throws VGGNetError `WEIGHTS_MISMATCH`, `DEVICE_LOST`, `GPU_ERROR`
+   */
+  async write({ name, offset, data }: ParameterChunk): Promise<void> {
+    const parameter = this.#find(name);
+    const size = numel(parameter.spec.shape);
+    if (offset !== parameter.written || offset + data.length > size) {
+      throw new VGGNetError(
+        'WEIGHTS_MISMATCH',
+        `${name}: expected value ${parameter.written} of ${size} next, got ${data.length} values from ${offset}`,
+      );
+    }
+    parameter.written += data.length;
+    for (let from = 0; from < data.length; from += STAGE) {
+      const part = data.subarray(from, from + STAGE);
+      if (parameter.plain) await this.#copy(parameter, offset + from, part);
+      else await this.#pack(parameter, offset + from, part);
+    }
+  }
+
+  async #copy({ layout, views }: Parameter, offset: number, data: Float32Array): Promise<void> {
+    for (const { view, start, end, first } of overlaps(layout, views, offset, data.length)) {
+      await this.#context.write(view.buffer, (start - first) * 4, data.subarray(start - offset, end - offset));
+    }
+  }
+
+  async #pack({ layout, views, layer }: Parameter, offset: number, data: Float32Array): Promise<void> {
+    await this.#context.write(this.#stage, 0, data);
+    const values = { buffer: this.#stage, offset: 0, size: data.byteLength };
+    await this.#dispatch(`packing ${layer.name}`, packPiece(layout, { offset, count: data.length, values }, views));
+  }
+
+  async #dispatch(label: string, dispatches: readonly Dispatch[], after?: (encoder: GPUCommandEncoder) => void) {
+    const { device } = this.#context;
+    const commands = await Commands.prepare(this.#context, [{ label, dispatches }], this.#uniform);
+    const { checked } = this.#context.attempt(label, () => {
+      const encoder = device.createCommandEncoder({ label });
+      const pass = encoder.beginComputePass({ label });
+      commands.encode(pass);
+      pass.end();
+      after?.(encoder);
+      device.queue.submit([encoder.finish({ label })]);
+    });
+    await checked;
+  }
+
+  /** Writes a parameter anew that has come before. */
+  async replace(name: string, data: Float32Array): Promise<void> {
+    const parameter = this.#find(name);
+    parameter.written = 0;
+    await this.write({ name, offset: 0, data });
+  }
+
+  /** Call after the last `write`: every value must have come. */
+  async finish(): Promise<void> {
+    for (const { spec, written } of this.#byName.values()) {
+      const size = numel(spec.shape);
+      if (written !== size) {
+        throw new VGGNetError('WEIGHTS_MISMATCH', `${spec.name}: expected ${size} values, got ${written}`);
+      }
+    }
+    await this.#context.settle();
+  }
+
+  /** A parameter as it came (rounded, in fp16), or as training has left it. */
+  async read(name: string): Promise<Float32Array> {
+    const parameter = this.#find(name);
+    const out = new Float32Array(numel(parameter.spec.shape));
+    const label = `reading ${name}`;
+    const most = parameter.plain ? COPY : STAGE;
+    const made = this.#context.attempt(label, () =>
+      this.#context.createBuffer(label, Math.min(most, out.length) * 4, USAGE.mapRead | USAGE.copyTarget),
+    );
+    const target = made.result;
+    try {
+      await made.checked;
+      for (let from = 0; from < out.length; from += most) {
+        const count = Math.min(most, out.length - from);
+        await this.#readPiece(parameter, from, count, target, label);
+        await this.#context.wait(target.mapAsync(MAP_READ, 0, count * 4), label);
+        out.set(new Float32Array(target.getMappedRange(0, count * 4)), from);
+        target.unmap();
+      }
+    } finally {
+      this.#context.destroyBuffer(target);
+    }
+    return out;
+  }
+
+  /** Several vectors at once, by one read-back. */
+  async readVectors(names: readonly string[]): Promise<Map<string, Float32Array>> {
+    const label = 'reading running statistics';
+    const sizes = names.map((name) => numel(this.#find(name).spec.shape));
+    const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    const { device } = this.#context;
+    const made = this.#context.attempt(label, () => {
+      const target = this.#context.createBuffer(label, total * 4, USAGE.mapRead | USAGE.copyTarget);
+      const encoder = device.createCommandEncoder({ label });
+      for (const [i, name] of names.entries()) {
+        const { buffer } = this.#find(name).views[0] as BufferView;
+        encoder.copyBufferToBuffer(buffer, 0, target, (starts[i] as number) * 4, (sizes[i] as number) * 4);
+      }
+      device.queue.submit([encoder.finish({ label })]);
+      return target;
+    });
+    try {
+      await made.checked;
+      await this.#context.wait(made.result.mapAsync(MAP_READ), label);
+      const all = new Float32Array(made.result.getMappedRange()).slice();
+      return new Map(
+        names.map((name, i) => {
+          const start = starts[i] as number;
+          return [name, all.slice(start, start + (sizes[i] as number))];
+        }),
+      );
+    } finally {
+      this.#context.destroyBuffer(made.result);
+    }
+  }
+
+  async #readPiece(parameter: Parameter, from: number, count: number, target: GPUBuffer, label: string): Promise<void> {
+    const { layout, views, plain } = parameter;
+    if (!plain) {
+      const values = { buffer: this.#stage, offset: 0, size: count * 4 };
+      const dispatches = unpackPiece(layout, { offset: from, count, values }, views);
+      await this.#dispatch(label, dispatches, (encoder) =>
+        encoder.copyBufferToBuffer(this.#stage, 0, target, 0, count * 4),
+      );
+      return;
+    }
+    const { device } = this.#context;
+    const { checked } = this.#context.attempt(label, () => {
+      const encoder = device.createCommandEncoder({ label });
+      for (const { view, start, end, first } of overlaps(layout, views, from, count)) {
+        encoder.copyBufferToBuffer(view.buffer, (start - first) * 4, target, (start - from) * 4, (end - start) * 4);
+      }
+      device.queue.submit([encoder.finish({ label })]);
+    });
+    await checked;
+  }
+
+  #find(name: string): Parameter {
+    const parameter = this.#byName.get(name);
+    if (!parameter) throw new VGGNetError('WEIGHTS_MISMATCH', `This program has no parameter '${name}'`);
+    return parameter;
+  }
+
+  destroy(): void {
+    for (const buffer of this.#buffers) this.#context.destroyBuffer(buffer);
+  }
+}
+
+/** The parts of a run of values that lie in each shard: from `start` up to `end`, in a shard that begins at `first`. */
+function* overlaps(
+  { shards, columns }: PackedLayout,
+  views: readonly BufferView[],
+  offset: number,
+  count: number,
+): Generator<{ view: BufferView; start: number; end: number; first: number }> {
+  for (const [i, { from, to }] of shards.entries()) {
+    const start = Math.max(offset, from * columns);
+    const end = Math.min(offset + count, to * columns);
+    if (start < end) yield { view: views[i] as BufferView, start, end, first: from * columns };
+  }
+}

@@ -1,0 +1,73 @@
+import { type Context, MAP_READ, USAGE } from './context.js';
+
+/** Steps to be timed, between what comes before the first and after the last. */
+export interface Timed {
+  readonly before: (encoder: GPUCommandEncoder) => void;
+  readonly steps: readonly { readonly label: string; readonly encode: (pass: GPUComputePassEncoder) => void }[];
+  readonly after: (encoder: GPUCommandEncoder) => void;
+}
+
+/** Milliseconds of each step: by the GPU's own clock where there is one, else each in a submit of its own. */
+export function timeSteps(context: Context, timed: Timed): Promise<number[]> {
+  // A query set holds at most 4096 queries.
+  return context.timestamps && timed.steps.length <= 2048 ? byTimestamps(context, timed) : bySubmits(context, timed);
+}
+
+async function byTimestamps(context: Context, { before, steps, after }: Timed): Promise<number[]> {
+  const { device } = context;
+  const count = Math.max(1, steps.length) * 2;
+  const label = 'timestamps';
+  const set = device.createQuerySet({ label, type: 'timestamp', count });
+  const resolved = context.createBuffer(label, count * 8, USAGE.queryResolve | USAGE.copySource);
+  const read = context.createBuffer(`${label}, read`, count * 8, USAGE.copyTarget | USAGE.mapRead);
+  try {
+    const { checked } = context.attempt('the profile', () => {
+      const encoder = device.createCommandEncoder({ label: 'profile' });
+      before(encoder);
+      for (const [i, step] of steps.entries()) {
+        const timestampWrites = { querySet: set, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+        const pass = encoder.beginComputePass({ label: step.label, timestampWrites });
+        step.encode(pass);
+        pass.end();
+      }
+      after(encoder);
+      encoder.resolveQuerySet(set, 0, count, resolved, 0);
+      encoder.copyBufferToBuffer(resolved, 0, read, 0, count * 8);
+      device.queue.submit([encoder.finish({ label: 'profile' })]);
+    });
+    await checked;
+    await context.wait(read.mapAsync(MAP_READ), 'the profile');
+    const times = new BigUint64Array(read.getMappedRange());
+    // A clock may be set back between two passes.
+    return steps.map((_, i) => Math.max(0, Number((times[2 * i + 1] as bigint) - (times[2 * i] as bigint)) / 1e6));
+  } finally {
+    set.destroy();
+    context.destroyBuffer(resolved);
+    context.destroyBuffer(read);
+  }
+}
+
+async function bySubmits(context: Context, { before, steps, after }: Timed): Promise<number[]> {
+  const submit = async (label: string, encode: (encoder: GPUCommandEncoder) => void): Promise<void> => {
+    const { checked } = context.attempt(label, () => {
+      const encoder = context.device.createCommandEncoder({ label });
+      encode(encoder);
+      context.device.queue.submit([encoder.finish({ label })]);
+    });
+    await checked;
+    await context.flush();
+  };
+  await submit('profile', before);
+  const times: number[] = [];
+  for (const step of steps) {
+    const start = performance.now();
+    await submit(step.label, (encoder) => {
+      const pass = encoder.beginComputePass({ label: step.label });
+      step.encode(pass);
+      pass.end();
+    });
+    times.push(performance.now() - start);
+  }
+  await submit('profile', after);
+  return times;
+}

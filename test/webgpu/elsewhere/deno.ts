@@ -1,0 +1,9 @@
+import { runSuites } from './suites.js';
+
+/* The kernels' and networks' tests, for Deno: bundled by deno.test.ts. */
+
+const outcomes = await runSuites({
+  'kernels.test.ts': () => import('../../kernels.test.js'),
+  'networks.test.ts': () => import('../../networks.test.js'),
+});
+console.log(`\n${JSON.stringify(outcomes)}`);

@@ -1,0 +1,94 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { padded } from '../../src/webgpu/ops/dispatch.js';
+import { flatten } from '../../src/webgpu/ops/layout.js';
+import { packedLayout, unpackPiece } from '../../src/webgpu/ops/pack.js';
+import { GPUKernels } from '../support/gpu-kernels.js';
+import {
+  activation,
+  bytesOf,
+  conv,
+  dense,
+  enter,
+  half,
+  leave,
+  norm,
+  pack,
+  random,
+  same,
+} from '../support/gpu-values.js';
+
+let gpu: GPUKernels;
+beforeAll(async () => {
+  gpu = await GPUKernels.create();
+});
+afterAll(() => gpu?.destroy());
+
+const SHAPES: readonly (readonly [number, number, number, number])[] = [
+  [1, 1, 1, 1],
+  [1, 3, 5, 7],
+  [2, 4, 2, 3],
+  [3, 17, 9, 4],
+  [2, 130, 3, 3],
+];
+
+describe('layout', () => {
+  test.each(SHAPES)('(%i, %i, %i, %i) there and back', async (...shape) => {
+    const x = random('layout', shape);
+    const a = activation(x);
+    const stored = await enter(gpu, x);
+    same(await leave(gpu, a, stored), x.data, 'toNCHW(toNHWC(x))');
+    const values = await gpu.download({ ...stored, size: bytesOf(a) });
+    const padding = values.filter((_, i) => i % padded(a.c) >= a.c);
+    expect(padding.every((value) => Object.is(value, 0))).toBe(true);
+    const row = a.c * a.h * a.w;
+    const rows = gpu.empty(a.n * padded(row) * 4);
+    await gpu.run(flatten(a, { input: stored, output: rows }));
+    const flat = await gpu.download({ ...rows, size: a.n * padded(row) * 4 });
+    for (let n = 0; n < a.n; n++) {
+      const start = n * padded(row);
+      same(flat.subarray(start, start + row), x.data.subarray(n * row, (n + 1) * row), 'flatten');
+      expect(flat.subarray(start + row, start + padded(row)).every((value) => value === 0)).toBe(true);
+    }
+  });
+});
+
+describe('pack', () => {
+  const layers = [
+    [conv(3, 5), 'weight', 3 * 5 * 9],
+    [conv(17, 6), 'weight', 17 * 6 * 9],
+    [conv(4, 7), 'bias', 7],
+    [dense(37, 11), 'weight', 37 * 11],
+    [dense(8, 3), 'weight', 24],
+    [dense(8, 3), 'bias', 3],
+    [norm(9), 'running_var', 9],
+  ] as const;
+  test.each(layers)('%o %s comes back', async (layer, key, count) => {
+    const values = random('pack', [count]).data.map((value, i) => value * 2 ** ((i % 40) - 26));
+    for (const precision of ['fp32', 'fp16'] as const) {
+      const shards = await pack(gpu, layer, key, values, precision);
+      const layout = packedLayout(layer, key, gpu.caps, precision);
+      const output = gpu.empty(count * 4);
+      const first = Math.floor(count / 3);
+      await gpu.run(unpackPiece(layout, { offset: 0, count: first, values: output }, shards));
+      const head = (await gpu.download(output)).subarray(0, first);
+      await gpu.run(unpackPiece(layout, { offset: first, count: count - first, values: output }, shards));
+      const tail = (await gpu.download(output)).subarray(0, count - first);
+      const kept = layout.f16 ? values.map(half) : values;
+      same(Float32Array.of(...head, ...tail), kept, `${key}, ${precision}`);
+    }
+  });
+
+  test('float16 rounds to nearest, ties to even', async () => {
+    const values = Float32Array.of(
+      ...[1 + 2 ** -11, 1 + 3 * 2 ** -11, 1 + 2 ** -11 + 2 ** -23, 65504, 65519.99, 65520, 1e30, -1e30],
+      ...[2 ** -24, 2 ** -25, 2 ** -25 * 1.0001, 1.5 * 2 ** -24, 2.5 * 2 ** -24, 2 ** -14, 2 ** -14 - 2 ** -25, 1e-30],
+      ...[0, -0, -1, Infinity, -Infinity, NaN, 1 / 3, -0.1],
+    );
+    const layer = dense(24, 1);
+    const shards = await pack(gpu, layer, 'weight', values, 'fp16');
+    const output = gpu.empty(values.byteLength);
+    const layout = packedLayout(layer, 'weight', gpu.caps, 'fp16');
+    await gpu.run(unpackPiece(layout, { offset: 0, count: values.length, values: output }, shards));
+    same(await gpu.download(output), values.map(half), 'float16');
+  });
+});
