@@ -1,6 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { basename, join, relative, resolve } from 'node:path';
 import { defineConfig } from 'tsup';
+import { forBundlers, withTypes } from './scripts/annotate.js';
+import { bundleLibrary, type LibraryOptions } from './scripts/bundle-library.js';
+import { minifyWGSL } from './scripts/minify-wgsl.js';
 
 type Config = ReturnType<typeof defineConfig>;
 type Options = Extract<Config, { entry?: unknown }>;
@@ -9,15 +12,17 @@ type Plugin = NonNullable<Options['esbuildPlugins']>[number];
 /** The packages that went into any bundle. */
 const bundled = new Set<string>();
 
+function addBundled(path: string): void {
+  const folder = /^.*(node_modules\/(?:@[^/]+\/)?[^/]+)/.exec(path)?.[1];
+  if (folder) bundled.add(folder);
+}
+
 /** Writes the licences of the packages that went into a bundle, which they ask to be passed on. */
 const notices: Plugin = {
   name: 'notices',
   setup(build) {
     build.onEnd(({ metafile }) => {
-      for (const input of Object.keys(metafile?.inputs ?? {})) {
-        const folder = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input)?.[0];
-        if (folder) bundled.add(folder);
-      }
+      for (const input of Object.keys(metafile?.inputs ?? {})) addBundled(input);
       const parts = [...bundled].sort().map((folder) => {
         const { name, version, license } = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8'));
         const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
@@ -66,84 +71,64 @@ const embed: Plugin = {
   },
 };
 
-/**
- * What bundlers of a bundle need: they are told to leave an `import` of a name that only the runtime knows (an optional
- * package) alone, as the sources say in comments that minifying drops; and get no `import` without a name, of which they
- * warn, since no module has side effects.
- */
-const bundleAgain: NonNullable<Options['plugins']>[number] = {
-  name: 'bundle-again',
-  renderChunk(code) {
-    const told = 'import(/* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ $1)';
-    return {
-      code: code.replace(/\bimport\(([\w$]+)\)/g, told).replace(/\bimport\s*"\.\/chunk-\w+\.js";/g, ''),
-    };
-  },
-};
-
-/** Tells Deno and JSR, which go by no package.json, where an entry's types are. */
-const selfTypes: NonNullable<Options['plugins']>[number] = {
-  name: 'self-types',
+const annotate: NonNullable<Options['plugins']>[number] = {
+  name: 'annotate',
   renderChunk(code, { path }) {
-    const name = /[\\/](index|inline|serve)\.js$/.exec(path)?.[1]?.replace('inline', 'index');
-    return name ? { code: `/* @ts-self-types="./${name}.d.ts" */\n${code}` } : undefined;
+    return { code: withTypes(forBundlers(code), basename(path)) };
   },
 };
 
-/** Shaders as text, without comments and indentation. */
 const shaders: Plugin = {
   name: 'shaders',
   setup(build) {
-    build.onLoad({ filter: /\.wgsl$/ }, ({ path }) => {
-      const lines = readFileSync(path, 'utf8')
-        .replace(/\/\*[\s\S]*?\*\//g, '')
-        .split('\n')
-        .map((line) => line.replace(/\/\/.*$/, '').trim());
-      return { contents: lines.filter((line) => line !== '').join('\n'), loader: 'text' };
-    });
+    build.onLoad({ filter: /\.wgsl$/ }, ({ path }) => ({
+      contents: minifyWGSL(readFileSync(path, 'utf8')),
+      loader: 'text',
+    }));
   },
 };
 
 // The kernels are built by asc, into dist/kernels (asconfig.json), before.
-const library: Options = {
-  entry: { index: 'src/index.ts', serve: 'src/serve/index.ts' },
+const library: LibraryOptions = {
+  entries: { index: 'src/index.ts', serve: 'src/serve/index.ts' },
+  main: 'index',
+  prefix: '',
+};
+
+// For edge workers, which link the kernels in.
+const workerd: LibraryOptions = {
+  entries: { workerd: 'src/index.ts', 'workerd-serve': 'src/serve/index.ts' },
+  main: 'workerd',
+  prefix: 'workerd-',
+  replace: { 'wasm/assets': 'wasm/assets-workerd', embedded: 'embedded-apart' },
+};
+
+const types: Options = {
+  entry: library.entries,
+  format: 'esm',
+  dts: { only: true },
+};
+
+const single: Options = {
   format: 'esm',
   target: 'es2022',
   platform: 'neutral',
-  dts: { entry: { index: 'src/index.ts', serve: 'src/serve/index.ts' } },
-  splitting: true,
-  // A page may load it as it is.
+  splitting: false,
   minify: true,
   sourcemap: true,
   external: ['sharp', /^node:/],
-  noExternal: ['hono'],
-  plugins: [bundleAgain, selfTypes],
+  plugins: [annotate],
   esbuildPlugins: [shaders, notices],
 };
 
 // In one file each, so that whoever takes only that one along has all of it.
-const worker: Options = { ...library, entry: { worker: 'src/wasm/worker.ts' }, dts: false, splitting: false };
+const worker: Options = { ...single, entry: { worker: 'src/wasm/worker.ts' } };
 
-// For edge workers, which link the kernels in.
-const workerd: Options = {
-  ...library,
-  entry: { workerd: 'src/index.ts', 'workerd-serve': 'src/serve/index.ts' },
-  dts: false,
-  external: [...(library.external ?? []), /\.wasm$/],
-  esbuildPlugins: [
-    ...(library.esbuildPlugins ?? []),
-    replace({ 'wasm/assets': 'wasm/assets-workerd', embedded: 'embedded-apart' }),
-  ],
-};
-
-// In a single file.
 const inline: Options = {
-  ...library,
+  ...single,
   entry: { inline: 'src/index.ts' },
-  dts: false,
-  splitting: false,
   esbuildPlugins: [
-    ...(library.esbuildPlugins ?? []),
+    ...(single.esbuildPlugins ?? []),
     replace({ 'wasm/assets': 'wasm/assets-inline', embedded: 'embedded-apart' }),
     embed,
   ],
@@ -166,6 +151,11 @@ const command: Options = {
   esbuildPlugins: [shaders, notices],
 };
 
-const config: Config = defineConfig([library, worker, workerd, inline, command]);
+const config: Config = defineConfig(async () => {
+  for (const options of [library, workerd]) {
+    for (const path of await bundleLibrary(options)) addBundled(path);
+  }
+  return [types, worker, inline, command];
+});
 
 export default config;

@@ -2,12 +2,15 @@ import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin, type ViteUserConfig } from 'vitest/config';
+import { minifyWGSL } from './scripts/minify-wgsl.js';
 
 /** Shaders as text, as the build has them. */
 const shaders: Plugin = {
   name: 'shaders',
   transform(code, id) {
-    return id.endsWith('.wgsl') ? { code: `export default ${JSON.stringify(code)};`, map: null } : undefined;
+    return id.endsWith('.wgsl')
+      ? { code: `export default ${JSON.stringify(minifyWGSL(code))};`, map: null }
+      : undefined;
   },
 };
 

@@ -4,7 +4,8 @@
  * epilogue of its own: both stay in registers. The sums have the same order, and so the same bits.
  */
 import { Conv2dArgs } from './conv2d';
-import { panelsOf } from './gemm';
+import { SCRATCH, panelsOf } from './gemm';
+import { max2x2 } from './pool';
 import { V, madd, relu4 } from './simd';
 import { cut } from './team';
 import { MR, NR } from './tile';
@@ -18,6 +19,11 @@ export function isRgb(args: Conv2dArgs): bool {
 }
 
 export function conv2dRgb(args: Conv2dArgs, thread: i32, threads: i32): void {
+  if (args.pool) conv2dRgbPooled(args, thread, threads);
+  else conv2dRgbWhole(args, thread, threads);
+}
+
+function conv2dRgbWhole(args: Conv2dArgs, thread: i32, threads: i32): void {
   const width = args.width, height = args.height, panels = panelsOf(args.outChannels);
   const inRow = <usize>(width + 2) * 12, pixel = <usize>args.outStride << 2, outRow = <usize>(width + 2) * pixel;
   const lines = args.pixels / width;
@@ -31,12 +37,75 @@ export function conv2dRgb(args: Conv2dArgs, thread: i32, threads: i32): void {
       const x = min(at, width - MR);
       const a = from + <usize>x * 12, c = to + <usize>x * pixel;
       for (let panel = 0; panel < panels; panel++) {
-        const column = <usize>panel << 5, b = args.weights + <usize>panel * (27 * 2 * V);
-        if (MR == 6) rgb6x8(a, inRow, b, c + column, pixel, args.scale + column, args.shift + column, args.relu != 0);
-        else rgb4x8(a, inRow, b, c + column, pixel, args.scale + column, args.shift + column, args.relu != 0);
+        rgb(args, a, inRow, panel, c + (<usize>panel << 5), pixel);
       }
     }
   }
+}
+
+/** Bytes of a pixel's eight channels, as they lie in the scratch. */
+const EIGHT: usize = 2 * V;
+
+/** Two rows of a tile go to the scratch, which stays in L1, and their max-pool into the output. */
+function conv2dRgbPooled(args: Conv2dArgs, thread: i32, threads: i32): void {
+  const width = args.width, height = args.height, panels = panelsOf(args.outChannels);
+  const outWidth = width / 2, outHeight = height / 2;
+  const inRow = <usize>(width + 2) * 12, pixel = <usize>args.outStride << 2, outRow = <usize>(outWidth + 2) * pixel;
+  const tile = args.scratch + <usize>(thread * SCRATCH), tileRow = <usize>MR * EIGHT;
+  const lines = (args.pixels / width / height) * outHeight;
+  const first = cut(lines, 1, thread, threads), last = cut(lines, 1, thread + 1, threads);
+  for (let line = first; line < last; line++) {
+    const n = line / outHeight, y = line % outHeight;
+    const from = args.input + <usize>(n * (height + 2) + 2 * y) * inRow;
+    const to = args.output + <usize>(n * (outHeight + 2) + y + 1) * outRow + pixel;
+    for (let at = 0; at < 2 * outWidth; at += MR) {
+      // MR is even: the last tile overlaps the one before it by whole windows.
+      const x = min(at, 2 * outWidth - MR);
+      const a = from + <usize>x * 12, c = to + <usize>(x / 2) * pixel;
+      for (let panel = 0; panel < panels; panel++) {
+        rgb(args, a, inRow, panel, tile, EIGHT);
+        rgb(args, a + inRow, inRow, panel, tile + tileRow, EIGHT);
+        poolTile(tile, c + (<usize>panel << 5), pixel);
+      }
+    }
+  }
+}
+
+/**
+ * The max-pool of a tile of two rows. `f32x4.max` takes some eight instructions, so it is left for tiles with NaN, which
+ * a sum of all shows (or of both infinities, which does no harm); for the others `pmax`, which takes one, is the same.
+ */
+function poolTile(tile: usize, out: usize, pixel: usize): void {
+  const tileRow = <usize>MR * EIGHT, end = tile + tileRow;
+  let sum = f32x4.splat(0);
+  let to = out;
+  for (let corner = tile; corner < end; corner += 2 * EIGHT) {
+    let a = v128.load(corner), b = v128.load(corner, EIGHT);
+    let c = v128.load(corner + tileRow), d = v128.load(corner + tileRow, EIGHT);
+    sum = f32x4.add(sum, f32x4.add(f32x4.add(a, b), f32x4.add(c, d)));
+    v128.store(to, f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
+    a = v128.load(corner, V); b = v128.load(corner, EIGHT + V);
+    c = v128.load(corner + tileRow, V); d = v128.load(corner + tileRow, EIGHT + V);
+    sum = f32x4.add(sum, f32x4.add(f32x4.add(a, b), f32x4.add(c, d)));
+    v128.store(to, f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)), V);
+    to += pixel;
+  }
+  if (!v128.any_true(f32x4.ne(sum, sum))) return;
+  for (let corner = tile; corner < end; corner += 2 * EIGHT) {
+    v128.store(out, max2x2(corner, EIGHT, tileRow));
+    v128.store(out, max2x2(corner + V, EIGHT, tileRow), V);
+    out += pixel;
+  }
+}
+
+/** The tile of MR pixels from the window's corner `a` on, times panel number `panel`, to pixels `pixel` bytes apart. */
+// @ts-ignore: decorator
+@inline
+function rgb(args: Conv2dArgs, a: usize, inRow: usize, panel: i32, c: usize, pixel: usize): void {
+  const b = args.weights + <usize>panel * (27 * 2 * V);
+  const scale = args.scale + (<usize>panel << 5), shift = args.shift + (<usize>panel << 5), relu = args.relu != 0;
+  if (MR == 6) rgb6x8(a, inRow, b, c, pixel, scale, shift, relu);
+  else rgb4x8(a, inRow, b, c, pixel, scale, shift, relu);
 }
 
 /** 6 pixels side by side, from the window's corner `a` on, times a panel of weights. */

@@ -29,6 +29,8 @@ export class Conv2dArgs {
   scratch: usize;
   /** N · H · W */
   pixels: i32;
+  /** The output is the 2×2 max-pool of the convolution's: only in `conv2dRgb`. */
+  pool: i32;
 }
 
 /** Fewest pixels that are worth a thread: threads beyond that share the output channels. */

@@ -15,9 +15,18 @@ export class MaxPool2dArgs {
 }
 
 /**
- * 2×2 max-pool, stride 2, rounding down: (N, H, W) → (N, ⌊H/2⌋, ⌊W/2⌋), both padded NHWC.
- * `f32x4.max` gives NaN where either side is NaN, as PyTorch does.
+ * The largest of four vectors: at `corner`, a pixel on, a row on, and both. `f32x4.max` gives NaN where either side is
+ * NaN, as PyTorch does.
  */
+// @ts-ignore: decorator
+@inline
+export function max2x2(corner: usize, pixel: usize, row: usize): v128 {
+  const left = f32x4.max(v128.load(corner), v128.load(corner + row));
+  const right = f32x4.max(v128.load(corner + pixel), v128.load(corner + row + pixel));
+  return f32x4.max(left, right);
+}
+
+/** 2×2 max-pool, stride 2, rounding down: (N, H, W) → (N, ⌊H/2⌋, ⌊W/2⌋), both padded NHWC. */
 export function maxPool2d(args: MaxPool2dArgs, thread: i32, threads: i32): void {
   const input = args.input, output = args.output, h = args.height;
   const pixel = <usize>args.stride << 2;
@@ -33,9 +42,7 @@ export function maxPool2d(args: MaxPool2dArgs, thread: i32, threads: i32): void 
     for (let x = 0; x < outWidth; x++) {
       const end = top + pixel;
       while (top < end) {
-        const left = f32x4.max(v128.load(top), v128.load(top + inRow));
-        const right = f32x4.max(v128.load(top + pixel), v128.load(top + inRow + pixel));
-        v128.store(out, f32x4.max(left, right));
+        v128.store(out, max2x2(top, pixel, inRow));
         top += V;
         out += V;
       }

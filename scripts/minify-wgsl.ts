@@ -21,8 +21,9 @@ export function minifyWGSL(text: string): string {
   const tokens = (text.match(TOKEN) ?? []).filter((token) => !SPACE.test(token));
   const kinds = kindsOf(tokens);
   const ofKind = (wanted: Kind): string[] => tokens.filter((token, i) => WORD.test(token) && kinds[i] === wanted);
-  const names = shorten(ofKind('name'), new Set(ofKind(undefined)));
-  const members = shorten(ofKind('member'), new Set());
+  const taken = new Set(ofKind(undefined));
+  const names = shorten(ofKind('name'), taken);
+  const members = shorten(ofKind('member'), taken);
   const short = tokens.map((token, i) => {
     const known = kinds[i] === 'name' ? names : kinds[i] === 'member' ? members : undefined;
     return known?.get(token) ?? token;

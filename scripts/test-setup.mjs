@@ -54,5 +54,5 @@ if (still.length > 0) {
   process.exit(1);
 }
 
-execFileSync('npm', ['--prefix', 'test/runtimes', 'install', '--no-audit', '--no-fund'], { stdio: 'inherit' });
+execFileSync('npm', ['--prefix', 'test/runtimes/nodes', 'install', '--no-audit', '--no-fund'], { stdio: 'inherit' });
 console.log('All that the tests need is here.');

@@ -1,9 +1,10 @@
+export type { Architecture, ModelName } from './architectures.js';
+export { MODEL_NAMES, VGG_TYPES } from './architectures.js';
 export type { DeviceInfo, StepTime } from './backend.js';
 export type { Builder } from './builders.js';
 export { vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn } from './builders.js';
 export type { Prediction } from './classes.js';
-export type { Architecture, ModelName, ModelOptions, VGGConfig } from './config.js';
-export { MODEL_NAMES, VGG_TYPES } from './config.js';
+export type { ModelOptions, VGGConfig } from './config.js';
 export type { DeviceName, DeviceOptions } from './device.js';
 export type { VGGNetErrorCode } from './errors.js';
 export { VGGNetError } from './errors.js';

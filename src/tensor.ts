@@ -14,6 +14,12 @@ export function formatShape(shape: readonly unknown[]): string {
 /** The most elements that one tensor may have: 4 GiB of float32, what a 32-bit memory can hold. */
 const MAX_ELEMENTS = 2 ** 30;
 
+/** What a tensor is made of, as messages carry it. */
+export interface TensorData {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
+
 /** Float32 values in row-major order with a shape; images are (N, C, H, W), as in PyTorch. */
 export class Tensor {
   readonly data: Float32Array;
@@ -96,7 +102,11 @@ export function checkShape(shape: readonly number[]): void {
   throw new VGGNetError('INVALID_SHAPE', `A shape is a list of integers of at least 0, got ${got}`);
 }
 
-function allocate(shape: readonly number[]): Float32Array {
+/**
+ * Zeros for a shape.
+ * @throws VGGNetError `INVALID_SHAPE`
+ */
+export function allocate(shape: readonly number[]): Float32Array {
   checkShape(shape);
   const length = numel(shape);
   if (length > MAX_ELEMENTS) {

@@ -244,14 +244,13 @@ describe('bundled for a browser', () => {
     const { code, warnings } = await bundle("import { VGG_TYPES } from 'vggnet'; console.log(VGG_TYPES.VGG16);");
     expect(warnings).toEqual([]);
     expect(code).not.toMatch(/WebAssembly|Worker|navigator/);
-    // The lists, what shares a chunk with them, and constants that a bundler cannot prove to be without effect.
-    expect(code.length).toBeLessThan(10 * 1024);
+    expect(code.length).toBeLessThan(512);
   });
 
   test('Tensor alone brings no backend along', async () => {
     const { code } = await bundle("import { Tensor } from 'vggnet'; console.log(Tensor.zeros([1]));");
     expect(code).not.toMatch(/WebAssembly|Worker/);
-    expect(code.length).toBeLessThan(16 * 1024);
+    expect(code.length).toBeLessThan(5.5 * 1024);
   });
 
   test('all of it needs nothing of Node', async () => {
@@ -259,6 +258,6 @@ describe('bundled for a browser', () => {
     expect(warnings).toEqual([]);
     expect(code).not.toMatch(/(from|import\()\s*["']node:/);
     // Without splitting, so with all that is loaded only when it is needed: readers of weights, WebGPU, class names.
-    expect(code.length).toBeLessThan(320 * 1024);
+    expect(code.length).toBeLessThan(272 * 1024);
   });
 });

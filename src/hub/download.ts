@@ -133,6 +133,8 @@ class Transfer {
       await this.#read(response, watch);
     } catch (error) {
       if (error instanceof VGGNetError || error instanceof Passing) throw error;
+      // All of it arrived: how the connection ended is of no matter.
+      if (this.#position > 0 && this.#position === this.#origin?.total) return;
       throw new Passing(reasonOf(error), { cause: error });
     } finally {
       stop.abort();

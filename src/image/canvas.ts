@@ -1,8 +1,8 @@
 import { VGGNetError } from '../errors.js';
-import { applyOrientation, hideExif, readOrientation } from './exif.js';
 import { type ImageHeader, nameOf } from './header.js';
 import { checkImageSize } from './limits.js';
 import type { PlainImage } from './raw-image.js';
+import { AS_STORED, copyTile, TILE, tilesOf } from './tiles.js';
 
 /*
  * Decoding by the platform, where it has createImageBitmap and OffscreenCanvas: pages and web workers.
@@ -18,9 +18,6 @@ export type Drawable =
   | Made<'HTMLCanvasElement'>
   | Made<'OffscreenCanvas'>
   | Made<'VideoFrame'>;
-
-/** Pixels are read in squares of this side: any canvas and any texture can be as large as that. */
-const TILE = 2048;
 
 export function hasCanvas(): boolean {
   if (typeof createImageBitmap !== 'function' || typeof OffscreenCanvas !== 'function') return false;
@@ -51,8 +48,9 @@ export function isDrawable(input: unknown): input is Drawable {
 export async function decodeWithCanvas(bytes: Uint8Array<ArrayBuffer>, header: ImageHeader): Promise<PlainImage> {
   let bitmap: ImageBitmap;
   // Browsers differ in the formats whose orientation they heed: Chromium passes over WebP's.
-  const orientation = readOrientation(bytes, header.exif);
-  const blob = new Blob([hideExif(bytes, header)], { type: `image/${header.format}` });
+  const exif = header.exif && (await import('./exif.js'));
+  const orientation = exif?.readOrientation(bytes, header.exif) ?? 1;
+  const blob = new Blob([exif?.hideExif(bytes, header) ?? bytes], { type: `image/${header.format}` });
   try {
     bitmap = await createImageBitmap(blob, AS_STORED);
   } catch (error) {
@@ -60,13 +58,12 @@ export async function decodeWithCanvas(bytes: Uint8Array<ArrayBuffer>, header: I
     throw new VGGNetError('INVALID_IMAGE', `${nameOf(header)} could not be decoded: ${why}`, { cause: error });
   }
   try {
-    return applyOrientation(await readDrawable(bitmap), orientation);
+    const image = await readDrawable(bitmap);
+    return exif?.applyOrientation(image, orientation) ?? image;
   } finally {
     bitmap.close();
   }
 }
-
-const AS_STORED = { premultiplyAlpha: 'none', colorSpaceConversion: 'none' } as const;
 
 /**
  * The RGB pixels of a decoded picture, without its alpha.
@@ -80,7 +77,11 @@ export async function readDrawable(source: Drawable): Promise<PlainImage> {
   checkImageSize('A picture', width, height);
   const rgb = new Uint8Array(width * height * 3);
   try {
-    if (!readOpaque(source, width, height, rgb)) await readTransparent(source, width, height, rgb);
+    if (!readOpaque(source, width, height, rgb)) {
+      // On demand, as EXIF is: few pictures are transparent.
+      const { readTransparent } = await import('./webgl.js');
+      await readTransparent(source, width, height, rgb);
+    }
   } catch (error) {
     if (error instanceof VGGNetError) throw error;
     const isForeign = error instanceof Error && error.name === 'SecurityError';
@@ -108,14 +109,6 @@ export function sizeOf(source: Drawable): { width: number; height: number } {
   return source;
 }
 
-function* tilesOf(width: number, height: number): Generator<{ x: number; y: number; w: number; h: number }> {
-  for (let y = 0; y < height; y += TILE) {
-    for (let x = 0; x < width; x += TILE) {
-      yield { x, y, w: Math.min(TILE, width - x), h: Math.min(TILE, height - y) };
-    }
-  }
-}
-
 /** Reads by a 2D canvas; false as soon as a transparent pixel turns up in a source that may hold its colour. */
 function readOpaque(source: Drawable, width: number, height: number, rgb: Uint8Array): boolean {
   const canvas = new OffscreenCanvas(Math.min(TILE, width), Math.min(TILE, height));
@@ -137,63 +130,4 @@ function readOpaque(source: Drawable, width: number, height: number, rgb: Uint8A
 function isOpaque(rgba: Uint8ClampedArray): boolean {
   for (let i = 3; i < rgba.length; i += 4) if (rgba[i] !== 255) return false;
   return true;
-}
-
-/**
- * Reads by a WebGL texture, which takes colours as they are stored. A 2D canvas multiplies them by their alpha and
- * divides again, and nothing is left of those that are fully transparent.
- */
-async function readTransparent(source: Drawable, width: number, height: number, rgb: Uint8Array): Promise<void> {
-  const gl = new OffscreenCanvas(1, 1).getContext('webgl2');
-  if (!gl) {
-    throw new VGGNetError(
-      'BACKEND_UNAVAILABLE',
-      'Reading the colours of an image with transparent pixels needs WebGL 2, which this browser does not give; draw the image on a canvas of the background wanted and pass that',
-    );
-  }
-  try {
-    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-    gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-    gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
-    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-    for (const { x, y, w, h } of tilesOf(width, height)) {
-      const tile = await createImageBitmap(source, x, y, w, h, AS_STORED);
-      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, tile);
-      tile.close();
-      gl.framebufferTexture2D(
-        gl.FRAMEBUFFER,
-        gl.COLOR_ATTACHMENT0,
-        gl.TEXTURE_2D,
-        gl.getParameter(gl.TEXTURE_BINDING_2D),
-        0,
-      );
-      const data = new Uint8Array(w * h * 4);
-      gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, data);
-      const failure = gl.getError();
-      if (failure !== gl.NO_ERROR) throw new Error(`WebGL error ${failure}`);
-      copyTile(data, w, h, rgb, width, x, y);
-    }
-  } finally {
-    gl.getExtension('WEBGL_lose_context')?.loseContext();
-  }
-}
-
-/** Copies the colours of an RGBA tile of w×h to (x, y) of an RGB image. */
-function copyTile(
-  tile: Uint8Array | Uint8ClampedArray,
-  w: number,
-  h: number,
-  rgb: Uint8Array,
-  width: number,
-  x: number,
-  y: number,
-): void {
-  for (let row = 0, from = 0; row < h; row++) {
-    let to = ((y + row) * width + x) * 3;
-    for (let column = 0; column < w; column++, from += 4, to += 3) {
-      rgb[to] = tile[from] as number;
-      rgb[to + 1] = tile[from + 1] as number;
-      rgb[to + 2] = tile[from + 2] as number;
-    }
-  }
 }

@@ -1,6 +1,6 @@
 import type { Executable, ParameterChunk, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { Tensor } from '../tensor.js';
+import { Tensor, type TensorData } from '../tensor.js';
 import { Crew, type Job } from './crew.js';
 import type { EngineOptions, Team } from './engine.js';
 import type { Result } from './protocol.js';
@@ -53,7 +53,7 @@ export class WorkerExecutable implements Executable {
   }
 
   async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
-    const results = (await this.#run('run', input, options)) as { data: Float32Array; shape: readonly number[] }[];
+    const results = (await this.#run('run', input, options)) as TensorData[];
     return results.map(({ data, shape }) => new Tensor(data, shape));
   }
 

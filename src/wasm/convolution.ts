@@ -61,6 +61,14 @@ export function cheapestForm(layer: Conv2d, forms: readonly Form[], height: numb
   return forms.reduce((best, form) => (cost(form) < cost(best) ? form : best));
 }
 
+/** Columns of the widest tile of the first layer's kernel. */
+const RGB_TILE = 6;
+
+/** True if a direct convolution can have the 2×2 max-pool after it in its kernel: that of an image's three channels. */
+export function poolsDirectly({ outChannels }: Conv2d, inStride: number, width: number): boolean {
+  return inStride === 3 && width >= RGB_TILE && outChannels % 8 === 0;
+}
+
 /** Bytes of a layer's weights in Winograd's form. */
 export function transformedBytes({ inChannels, outChannels }: Conv2d, size: TileSize): number {
   return align(placesOf(size) * channelStride(inChannels) * channelStride(outChannels) * BYTES);

@@ -3,7 +3,7 @@ import { dropoutScale, dropoutThreshold } from '../dropout.js';
 import { VGGNetError } from '../errors.js';
 import type { Step } from '../fuse.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear } from '../layers.js';
-import { formatShape, numel, Tensor } from '../tensor.js';
+import { allocate, formatShape, numel, type TensorData } from '../tensor.js';
 import { tileCount } from './convolution.js';
 import { Heap } from './heap.js';
 import { instantiateKernels, type Kernels } from './kernels.js';
@@ -110,30 +110,30 @@ export class Engine {
   }
 
   /** Computes the outputs asked for; the input's shape has been checked. */
-  async run(input: Tensor, options: RunOptions, control: RunControl): Promise<Tensor[]> {
+  async run(input: TensorData, options: RunOptions, control: RunControl): Promise<TensorData[]> {
     if (options.outputs.length === 0) return [];
     const plan = this.#plan(input.shape, options);
     this.#heap.reserveArena(plan.arenaBytes);
     if (options.mode === 'eval' && this.#stale) this.#foldAll();
-    const results = new Map<string, Tensor>();
+    const results = new Map<string, TensorData>();
     this.#updates = [];
     const batch = input.shape[0] as number;
     for (let first = 0; first < batch; first += plan.batch) {
       await this.#pass(input, first, Math.min(plan.batch, batch - first), plan, options, control, results);
     }
     for (const update of this.#updates.splice(0)) update();
-    return options.outputs.map((name) => results.get(name) as Tensor);
+    return options.outputs.map((name) => results.get(name) as TensorData);
   }
 
   /** Takes `count` images from number `start` on through the network. */
   async #pass(
-    input: Tensor,
+    input: TensorData,
     start: number,
     count: number,
     plan: Plan,
     options: RunOptions,
     control: RunControl,
-    results: Map<string, Tensor>,
+    results: Map<string, TensorData>,
   ): Promise<void> {
     const batch = input.shape[0] as number;
     for (let first = 0; first < count; first += plan.chunk) {
@@ -168,8 +168,8 @@ export class Engine {
     return this.#heap.arena + value.offset;
   }
 
-  #writeInput(input: Tensor, start: number, first: number, images: number, plan: Plan): void {
-    const size = input.size / (input.shape[0] as number);
+  #writeInput(input: TensorData, start: number, first: number, images: number, plan: Plan): void {
+    const size = input.data.length / (input.shape[0] as number);
     const values = input.data.subarray((start + first) * size, (start + first + images) * size);
     const to = plan.spatial[0]?.input;
     // Without spatial layers the input is what the dense ones read.
@@ -187,14 +187,15 @@ export class Engine {
   }
 
   /** Copies a result that was asked for out of the arena, before the next step may write over it. */
-  #keep(call: Call, batch: number, first: number, options: RunOptions, results: Map<string, Tensor>): void {
+  #keep(call: Call, batch: number, first: number, options: RunOptions, results: Map<string, TensorData>): void {
     const { output, names } = call;
     for (const name of names) {
       if (!options.outputs.includes(name)) continue;
-      const tensor = results.get(name) ?? Tensor.zeros([batch, ...output.shape.slice(1)]);
-      results.set(name, tensor);
+      const shape = [batch, ...output.shape.slice(1)];
+      const result = results.get(name) ?? { data: allocate(shape), shape };
+      results.set(name, result);
       const size = numel(output.shape.slice(1));
-      const out = tensor.data.subarray(first * size, (first + (output.shape[0] as number)) * size);
+      const out = result.data.subarray(first * size, (first + (output.shape[0] as number)) * size);
       readValue(this.#heap.f32, this.#address(output), output, out);
     }
   }
@@ -207,7 +208,7 @@ export class Engine {
     await control.pause();
   }
 
-  #compute({ step, input, output, winograd, workspace }: Call, options: RunOptions): void {
+  #compute({ step, input, output, winograd, pool, workspace }: Call, options: RunOptions): void {
     const from = this.#address(input);
     const to = this.#address(output);
     const [n = 0, c = 0, h = 0, w = 0] = input.shape;
@@ -224,8 +225,8 @@ export class Engine {
     const { layer, index } = step;
     switch (layer.op) {
       case 'conv2d':
-        if (winograd) this.#winograd(layer, step, winograd, input, output, workspace);
-        else this.#conv2d(layer, step, input, output);
+        if (winograd) this.#winograd(layer, step, winograd, pool, input, output, workspace);
+        else this.#conv2d(layer, step, pool, input, output);
         break;
       case 'batchNorm2d':
         this.#batchNorm2d(layer, step, input, options.mode);
@@ -255,7 +256,7 @@ export class Engine {
     }
   }
 
-  #conv2d(layer: Conv2d, { index, batchNorm, relu }: Step, input: Placed, output: Placed): void {
+  #conv2d(layer: Conv2d, { index, batchNorm, relu }: Step, pool: boolean, input: Placed, output: Placed): void {
     const { weight, bias, scale } = this.#parameters.conv(index);
     const folded = batchNorm && this.#parameters.norm(index + 1);
     const [n = 0, , h = 0, w = 0] = input.shape;
@@ -273,6 +274,7 @@ export class Engine {
       output.stride,
       this.#scratch,
       n * h * w,
+      Number(pool),
     ]);
   }
 
@@ -280,11 +282,12 @@ export class Engine {
     layer: Conv2d,
     { index, batchNorm, relu }: Step,
     winograd: Winograd,
+    pool: boolean,
     input: Placed,
     output: Placed,
     at: number,
   ): void {
-    const { size, block, pool, together, workspace } = winograd;
+    const { size, block, together, workspace } = winograd;
     const { weight, bias, scale, transformed } = this.#parameters.conv(index);
     const folded = batchNorm && this.#parameters.norm(index + 1);
     const [n = 0, , h = 0, w = 0] = input.shape;

@@ -1,24 +1,15 @@
 import type { Executable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
-import { throwIfAborted, VGGNetError } from '../errors.js';
-import { Tensor } from '../tensor.js';
+import { throwIfAborted } from '../errors.js';
+import { Tensor, type TensorData } from '../tensor.js';
 import { Engine, type EngineOptions } from './engine.js';
-import { pause } from './pause.js';
+import { EngineQueue } from './queue.js';
 
-/** What an engine threw, typed: whatever is not ours is a kernel that trapped, or a fault in the engine. */
-export function engineError(thrown: unknown): VGGNetError {
-  if (thrown instanceof VGGNetError) return thrown;
-  const text = thrown instanceof Error ? thrown.message : String(thrown);
-  return new VGGNetError('WORKER_CRASHED', `The engine failed: ${text}`, { cause: thrown });
-}
-
-/** An engine on this thread, with a queue before it: it is what a worker runs, and what stands in for one. */
+/** An engine on this thread: it stands in for a worker's. */
 export class InlineExecutable implements Executable {
-  #engine: Engine | undefined;
-  /** Settles, and never rejects, when all that was asked for so far is done. */
-  #idle: Promise<unknown> = Promise.resolve();
+  readonly #queue: EngineQueue;
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
+  private constructor(engine: Engine) {
+    this.#queue = new EngineQueue(engine);
   }
 
   static async compile(
@@ -37,49 +28,24 @@ export class InlineExecutable implements Executable {
     return new InlineExecutable(engine);
   }
 
-  run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
-    return this.#run(input, options);
+  async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+    const results = await this.#queue.run(copyOf(input), options);
+    return results.map(({ data, shape }) => new Tensor(data, shape));
   }
 
-  async profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
-    const times: StepTime[] = [];
-    await this.#run(input, options, (time) => times.push(time));
-    return times;
+  profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
+    return this.#queue.profile(copyOf(input), options);
   }
 
-  #run(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Tensor[]> {
-    const copy = new Tensor(input.data.slice(), input.shape);
-    const aborted = (): boolean => {
-      this.#live();
-      return options.signal?.aborted ?? false;
-    };
-    return this.#enqueue((engine) => {
-      throwIfAborted(options.signal);
-      return engine.run(copy, options, { pause, aborted, onStep });
-    });
-  }
-
-  /** Waits for the runs before it, so that it never sees the statistics of half a run. */
   readParameter(name: string): Promise<Float32Array> {
-    return this.#enqueue(async (engine) => engine.readParameter(name));
+    return this.#queue.readParameter(name);
   }
 
   dispose(): void {
-    this.#engine = undefined;
+    this.#queue.dispose();
   }
+}
 
-  #enqueue<T>(job: (engine: Engine) => Promise<T>): Promise<T> {
-    const result = this.#idle
-      .then(() => job(this.#live()))
-      .catch((thrown) => {
-        throw engineError(thrown);
-      });
-    this.#idle = result.catch(() => undefined);
-    return result;
-  }
-
-  #live(): Engine {
-    if (!this.#engine) throw new VGGNetError('DISPOSED', 'This model was disposed of');
-    return this.#engine;
-  }
+function copyOf({ data, shape }: Tensor): TensorData {
+  return { data: data.slice(), shape };
 }

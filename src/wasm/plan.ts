@@ -6,6 +6,7 @@ import {
   cheapestForm,
   type Form,
   MAX_BLOCK,
+  poolsDirectly,
   shareTiles,
   type TileSize,
   tileCount,
@@ -30,6 +31,8 @@ export interface Call {
   readonly output: Placed;
   /** Set for a convolution by Winograd's method. */
   readonly winograd: Winograd | undefined;
+  /** The output is the 2×2 max-pool of the convolution's. */
+  readonly pool: boolean;
   /** Where its workspace lies, in bytes from the start of the arena. */
   readonly workspace: number;
   /** The layers whose output this call makes. */
@@ -43,8 +46,6 @@ export interface Winograd {
   readonly block: number;
   /** The threads share each block; otherwise each has tiles of its own. */
   readonly together: boolean;
-  /** The output is the 2×2 max-pool of the convolution's. */
-  readonly pool: boolean;
   readonly workspace: Workspace;
 }
 
@@ -203,7 +204,7 @@ function chain(
   };
   const convert = (layout: Layout, stride: number): void => {
     if (current().layout === layout) return;
-    const move = { step: undefined, winograd: undefined, names: [] };
+    const move = { step: undefined, winograd: undefined, pool: false, names: [] };
     push(move, { layout, shape: current().shape, stride }, false);
   };
 
@@ -220,12 +221,14 @@ function chain(
     let out = outputShape(layer, input.shape);
     let names = step.names;
     let winograd: Winograd | undefined;
+    let pool = false;
     if (layer.op === 'conv2d') {
       const next = steps[i + 1];
       // What was asked for is what a step makes, so a convolution with a name that is wanted keeps its output.
-      const pool = next?.layer.op === 'maxPool2d' && !step.wanted;
+      pool = next?.layer.op === 'maxPool2d' && !step.wanted;
       winograd = chooseWinograd(planner, layer, index, input, pool, thrift);
-      if (winograd?.pool) {
+      pool &&= winograd !== undefined || poolsDirectly(layer, input.stride, input.shape[3] as number);
+      if (pool) {
         out = outputShape((next as Step).layer, out);
         names = (next as Step).names;
         i++;
@@ -233,7 +236,7 @@ function chain(
     }
     const layout = layer.op === 'adaptiveAvgPool2d' ? 'nchw' : input.layout;
     const stride = layout === 'nhwc' ? channelStride(out[1] as number) : 0;
-    push({ step, winograd, names }, { layout, shape: out, stride }, IN_PLACE.has(layer.op));
+    push({ step, winograd, pool, names }, { layout, shape: out, stride }, IN_PLACE.has(layer.op));
   }
   if (dense) convert('nchw', 0);
 
@@ -276,8 +279,8 @@ function chooseWinograd(
   if (thrift.least && !forced) {
     // Directly the output is not pooled on the way, and takes four times the space.
     const output = valueBytes({ layout: 'nhwc', shape: [images, 0, height, width], stride: outStride });
-    return workspace.bytes < (pool ? 0.75 * output : 0) ? { size, ...share, pool, workspace } : undefined;
+    return workspace.bytes < (pool ? 0.75 * output : 0) ? { size, ...share, workspace } : undefined;
   }
   if (!forced && cheapestForm(layer, ['direct', size], height, width) === 'direct') return undefined;
-  return { size, ...share, pool, workspace };
+  return { size, ...share, workspace };
 }

@@ -1,5 +1,6 @@
 import type { ParameterChunk, Program, RunOptions, StepTime } from '../backend.js';
 import type { VGGNetErrorCode } from '../errors.js';
+import type { TensorData } from '../tensor.js';
 import type { EngineOptions, Team } from './engine.js';
 
 /*
@@ -29,7 +30,7 @@ export type Request =
 export type ToWorker = { id: number; request: Request } | { id: number; abort: true };
 
 /** The team that 'create' made, outputs of a run, times of a profile, the values of a parameter, or what was written, back again; undefined for the others. */
-export type Result = { data: Float32Array; shape: readonly number[] }[] | StepTime[] | Float32Array | Team | undefined;
+export type Result = TensorData[] | StepTime[] | Float32Array | Team | undefined;
 
 /** The number of an error that answers no request: a helper's kernel failed. */
 export const NO_REQUEST = -1;

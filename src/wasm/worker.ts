@@ -3,14 +3,13 @@
  * import.
  */
 import { VGGNetError } from '../errors.js';
-import { Tensor } from '../tensor.js';
 import { Engine } from './engine.js';
-import { engineError, InlineExecutable } from './inline.js';
 import { instantiateKernels } from './kernels.js';
 import { type FromWorker, NO_REQUEST, type Port, type Request, type Result, type ToWorker } from './protocol.js';
+import { EngineQueue, engineError } from './queue.js';
 
 let engine: Engine | undefined;
-let executable: InlineExecutable | undefined;
+let queue: EngineQueue | undefined;
 const runs = new Map<number, AbortController>();
 /** Requests that have no reply yet. */
 const underWay = new Set<Promise<Result>>();
@@ -28,7 +27,7 @@ async function handle(id: number, request: Request, onFail: (error: unknown) => 
       return request.options.threads > 1 ? engine.team : undefined;
     case 'attach':
       engine = await Engine.create(request.module, request.program, request.options, request.team.memory);
-      executable = new InlineExecutable(engine);
+      queue = new EngineQueue(engine);
       return;
     case 'help':
       await help(request, onFail);
@@ -38,27 +37,25 @@ async function handle(id: number, request: Request, onFail: (error: unknown) => 
       return request.chunk.data;
     case 'finish':
       started(engine).finishParameters();
-      executable = new InlineExecutable(started(engine));
+      queue = new EngineQueue(started(engine));
       return;
     case 'read':
-      return await started(executable).readParameter(request.name);
+      return await started(queue).readParameter(request.name);
     case 'run':
     case 'profile': {
       const controller = new AbortController();
       runs.set(id, controller);
       try {
-        const input = new Tensor(request.data, request.shape);
         const options = { ...request.options, signal: controller.signal };
-        if (request.type === 'profile') return await started(executable).profile(input, options);
-        const outputs = await started(executable).run(input, options);
-        return outputs.map(({ data, shape }) => ({ data, shape }));
+        if (request.type === 'profile') return await started(queue).profile(request, options);
+        return await started(queue).run(request, options);
       } finally {
         runs.delete(id);
       }
     }
     case 'leave':
       left = true;
-      executable?.dispose();
+      queue?.dispose();
       await Promise.allSettled(underWay);
       engine = undefined;
   }

@@ -11,17 +11,6 @@ const MAX_WAITING = 32 * 2 ** 20;
 /** Bytes that are not worth waiting for. */
 const LITTLE = 2 ** 20;
 
-/** The GPUBufferUsage that this backend needs; Node has no such global. */
-export const USAGE = {
-  mapRead: 0x1,
-  copySource: 0x4,
-  copyTarget: 0x8,
-  uniform: 0x40,
-  storage: 0x80,
-  queryResolve: 0x200,
-} as const;
-export const MAP_READ = 0x1;
-
 export interface ContextOptions {
   /** False for the caller's own device, which is left alive at the end. */
   readonly owned: boolean;

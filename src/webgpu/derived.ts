@@ -1,11 +1,12 @@
 import type { BatchNorm2d, Conv2d, Layer } from '../layers.js';
 import { Commands } from './commands.js';
-import { type Context, USAGE } from './context.js';
+import type { Context } from './context.js';
 import type { BufferView } from './kernel.js';
 import { foldBatchNorm } from './ops/batch-norm.js';
 import { type Conv2dPlan, conv2dWeights } from './ops/conv2d.js';
 import { padded } from './ops/dispatch.js';
 import type { Parameters } from './parameters.js';
+import { USAGE } from './usage.js';
 
 interface Folded {
   readonly scale: BufferView;

@@ -5,10 +5,10 @@ import type { ImagePreset } from '../image/preset.js';
 import { Tensor } from '../tensor.js';
 import { abortable } from '../weights/abort.js';
 import type { DeviceSource } from './device.js';
-import { pictureToTensor, upload } from './image.js';
 import type { Precision } from './ops/pack.js';
 import { type OutputPlace, Session } from './session.js';
 import type { GPUTensor } from './tensor.js';
+import { upload } from './upload.js';
 
 export interface ExecutableOptions {
   readonly source: DeviceSource;
@@ -100,7 +100,10 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   }
 
   picture(source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
-    return this.#enqueue(({ context }) => pictureToTensor(context, source, preset));
+    return this.#enqueue(async ({ context }) => {
+      const { pictureToTensor } = await import('./image.js');
+      return pictureToTensor(context, source, preset);
+    });
   }
 
   upload(tensor: Tensor): Promise<GPUTensor> {

@@ -12,7 +12,6 @@ import { Readback } from './readback.js';
 import type { OutputPlace } from './session.js';
 import { dispatchesOf, extraction, isDense, type Places, tensorBytes } from './steps.js';
 import type { GPUTensor } from './tensor.js';
-import { timeSteps } from './timing.js';
 
 /** What a forward is made of. */
 export interface Parts {
@@ -95,6 +94,7 @@ export class Forward {
   /** Runs, and gives the time of each call. */
   async profile(input: Tensor | GPUTensor, options: RunOptions): Promise<StepTime[]> {
     const { context, derived } = this.#parts;
+    const { timeSteps } = await import('./timing.js');
     this.#reseed(options);
     const times = new Map<string, StepTime>();
     for (const stage of this.#stages(input)) {

@@ -4,9 +4,9 @@ import { checkImageSize } from '../image/limits.js';
 import { type CropAxis, channelTable, cropAxis } from '../image/preprocess.js';
 import { type ImagePreset, presetChannels } from '../image/preset.js';
 import { createFilter, type Filter, shorterSideSize } from '../image/resize.js';
-import type { Tensor } from '../tensor.js';
-import { type Context, USAGE } from './context.js';
+import type { Context } from './context.js';
 import { GPUTensor } from './tensor.js';
+import { USAGE } from './usage.js';
 
 /*
  * Pictures that the platform has decoded become a network's input without leaving the GPU: shaders/image.wgsl.
@@ -118,27 +118,6 @@ export async function textureToTensor(context: Context, texture: GPUTexture, pre
     bytes: x.length * lines * 4,
     shape: [1, channels, y.size, x.size],
   });
-}
-
-/**
- * A tensor's values in a buffer that is the caller's.
- * @throws VGGNetError `OUT_OF_MEMORY`, `DEVICE_LOST`
- */
-export async function upload(context: Context, { data, shape }: Tensor): Promise<GPUTensor> {
-  const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
-  const { result, checked } = context.attempt('an input', () => {
-    const buffer = context.createBuffer('input', data.byteLength, usage);
-    context.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
-    return buffer;
-  });
-  try {
-    await checked;
-  } catch (error) {
-    context.destroyBuffer(result);
-    throw error;
-  }
-  context.handOver(result);
-  return new GPUTensor(result, shape);
 }
 
 /** A filter as the shader takes it. */

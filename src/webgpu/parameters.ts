@@ -3,9 +3,10 @@ import { VGGNetError } from '../errors.js';
 import { type Layer, type ParameterSpec, parametersOf } from '../layers.js';
 import { numel } from '../tensor.js';
 import { Commands } from './commands.js';
-import { type Context, MAP_READ, USAGE } from './context.js';
+import type { Context } from './context.js';
 import type { BufferView, Dispatch } from './kernel.js';
 import { type PackedLayout, type Precision, packedLayout, packPiece, unpackPiece } from './ops/pack.js';
+import { MAP_READ, USAGE } from './usage.js';
 
 /** Most values that go through the staging buffer at once: 1 MiB. */
 const STAGE = 262_144;

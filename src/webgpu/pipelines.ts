@@ -1,7 +1,7 @@
 import { VGGNetError } from '../errors.js';
 import type { Context } from './context.js';
 import type { PipelineSpec } from './kernel.js';
-import { SHADERS } from './shaders.js';
+import { shaderText } from './shaders.js';
 
 /**
  * The compute pipelines of one device, which all models on it share. Each is compiled once, and all that a plan needs
@@ -41,7 +41,9 @@ export class Pipelines {
   ): Promise<GPUComputePipeline> {
     const what = `${layer}: compiling ${shader}.wgsl, ${entryPoint}`;
     const { device } = context;
-    const made = context.attempt(what, () => this.#module(device, shader));
+    const code = await shaderText(shader);
+    if (code === undefined) throw new VGGNetError('GPU_ERROR', `There is no shader '${shader}'`);
+    const made = context.attempt(what, () => this.#module(device, shader, code));
     const label = `${shader} ${entryPoint} ${JSON.stringify(constants)}`;
     const pipeline = device.createComputePipelineAsync({
       label,
@@ -58,11 +60,9 @@ export class Pipelines {
     return context.wait(pipeline, what);
   }
 
-  #module(device: GPUDevice, shader: string): GPUShaderModule {
+  #module(device: GPUDevice, shader: string, code: string): GPUShaderModule {
     let module = this.#modules.get(shader);
     if (!module) {
-      const code = SHADERS[shader];
-      if (code === undefined) throw new VGGNetError('GPU_ERROR', `There is no shader '${shader}'`);
       module = device.createShaderModule({ label: `${shader}.wgsl`, code });
       this.#modules.set(shader, module);
     }

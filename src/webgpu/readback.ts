@@ -1,7 +1,8 @@
 import { VGGNetError } from '../errors.js';
 import { numel, Tensor } from '../tensor.js';
-import { type Context, MAP_READ, USAGE } from './context.js';
+import type { Context } from './context.js';
 import { GPUTensor } from './tensor.js';
+import { MAP_READ, USAGE } from './usage.js';
 
 interface Piece {
   readonly buffer: GPUBuffer;

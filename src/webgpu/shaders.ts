@@ -1,28 +1,32 @@
-import batchNorm from '../../shaders/batch-norm.wgsl';
 import conv2dRepair from '../../shaders/conv2d-repair.wgsl';
-import elementwise from '../../shaders/elementwise.wgsl';
 import gemm from '../../shaders/gemm.wgsl';
-import image from '../../shaders/image.wgsl';
 import layout from '../../shaders/layout.wgsl';
-import linear from '../../shaders/linear.wgsl';
-import linearSubgroups from '../../shaders/linear-subgroups.wgsl';
 import pack from '../../shaders/pack.wgsl';
 import pool from '../../shaders/pool.wgsl';
 import softmax from '../../shaders/softmax.wgsl';
 import winograd from '../../shaders/winograd.wgsl';
 
-/** The text of each file in shaders/, by its base name. */
-export const SHADERS: Readonly<Record<string, string>> = {
-  'batch-norm': batchNorm,
+/** What almost every network runs. */
+const USUAL: Readonly<Record<string, string>> = {
   'conv2d-repair': conv2dRepair,
-  elementwise,
   gemm,
-  image,
   layout,
-  linear,
-  'linear-subgroups': linearSubgroups,
   pack,
   pool,
   softmax,
   winograd,
 };
+
+/** What only some need: networks with batch norm, train mode, pictures, and one or the other kind of GPU. */
+const OTHERS: Readonly<Record<string, () => Promise<{ readonly default: string }>>> = {
+  'batch-norm': () => import('../../shaders/batch-norm.wgsl'),
+  elementwise: () => import('../../shaders/elementwise.wgsl'),
+  image: () => import('../../shaders/image.wgsl'),
+  linear: () => import('../../shaders/linear.wgsl'),
+  'linear-subgroups': () => import('../../shaders/linear-subgroups.wgsl'),
+};
+
+/** The text of a file in shaders/, by its base name; undefined if there is none. */
+export async function shaderText(name: string): Promise<string | undefined> {
+  return USUAL[name] ?? (await OTHERS[name]?.())?.default;
+}

@@ -1,7 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import { checkShape, formatShape, numel } from '../tensor.js';
-
-const COPY_SOURCE = 0x4;
+import { USAGE } from './usage.js';
 
 /**
  * Float32 values in row-major order in a `GPUBuffer`, without padding, with a shape; images are (N, C, H, W). Of a
@@ -28,7 +27,7 @@ export class GPUTensor {
         `Expected a GPUBuffer, got ${buffer === null ? 'null' : typeof buffer}`,
       );
     }
-    if ((buffer.usage & COPY_SOURCE) === 0) {
+    if ((buffer.usage & USAGE.copySource) === 0) {
       throw new VGGNetError('INVALID_ARGUMENT', `The GPUBuffer needs the usage COPY_SRC, got usage ${buffer.usage}`);
     }
     if (buffer.mapState !== 'unmapped') {

@@ -1,4 +1,5 @@
-import { type Context, MAP_READ, USAGE } from './context.js';
+import type { Context } from './context.js';
+import { MAP_READ, USAGE } from './usage.js';
 
 /** Steps to be timed, between what comes before the first and after the last. */
 export interface Timed {

@@ -16,7 +16,7 @@ const PAGE = `<!DOCTYPE html><title>Test</title>
   <script type="module">import * as hub from '/hub.mjs'; Object.assign(globalThis, { hub });</script>`;
 
 /** What the page's script leaves there for the functions that run in the page. */
-declare const hub: typeof import('../../src/hub/weights.js');
+declare const hub: typeof import('../../src/hub/weights.js') & typeof import('../../src/hub/cache.js');
 
 let browser: Browser;
 let page: Page;

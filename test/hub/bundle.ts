@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
-const SOURCE = fileURLToPath(new URL('../../src/hub/weights.ts', import.meta.url));
+const FOLDER = fileURLToPath(new URL('../../src/hub/', import.meta.url));
 
 /** `fetchWeights`, `listCache` and `clearCache` as one module for other processes and pages, in a folder of its own. */
 export async function bundleHub(): Promise<{ folder: string; file: string }> {
@@ -13,7 +13,7 @@ export async function bundleHub(): Promise<{ folder: string; file: string }> {
   await chmod(folder, 0o755);
   const file = join(folder, 'hub.mjs');
   await build({
-    entryPoints: [SOURCE],
+    stdin: { contents: "export * from './weights.js'; export * from './cache.js';", resolveDir: FOLDER },
     outfile: file,
     bundle: true,
     format: 'esm',

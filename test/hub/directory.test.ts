@@ -3,10 +3,10 @@ import { chmod, mkdir, readdir, readFile, rename, symlink, utimes, writeFile } f
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { clearCache, listCache } from '../../src/hub/cache.js';
 import { DirectoryStore, defaultFolder } from '../../src/hub/directory.js';
 import type { LockTimes } from '../../src/hub/lock.js';
 import { type NodeParts, nodeParts } from '../../src/hub/node.js';
-import { clearCache, listCache } from '../../src/hub/cache.js';
 import { type FetchOptions, fetchWeights } from '../../src/hub/weights.js';
 import { contents, newFolder, removeFolder } from './folder.js';
 import { randomFile, SIZE, send, serveWeights, sha256, type WeightServer } from './server.js';

@@ -178,7 +178,9 @@ describe('a cut', () => {
 
   test('does not count where each try brings a mebibyte', async () => {
     const large = randomFile(4 * 2 ** 20);
-    const file = await serve((request, response) => send(request, response, large, { cutAfter: 1.2 * 2 ** 20 }));
+    const file = await serve((request, response) =>
+      send(request, response, large, { cutAfter: 1.2 * 2 ** 20, cutDelay: 500 }),
+    );
     const path = await get({ ...file, sha256: sha256(large) }, { retries: 1 });
     expect(Buffer.compare(readFileSync(path as string), large)).toBe(0);
     expect(server.asked).toHaveLength(4);

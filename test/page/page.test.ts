@@ -98,8 +98,7 @@ describe.each<BrowserName>(['chromium', 'firefox'])('the page in %s', (name) => 
     await page.keyboard.down(' ');
     await press('ArrowDown', 32);
     await page.keyboard.up(' ');
-    await until(page, `document.querySelectorAll('#top li').length === 5`);
-    expect(await page.$$eval('#top li', ([first]) => first?.textContent ?? '')).toMatch(/^[1IL]/);
+    await until(page, `/^[1IL]/.test(document.querySelector('#top li')?.textContent)`);
     await page.keyboard.press('Backspace');
     await until(page, `document.querySelectorAll('#top li').length === 0`);
     // Everything else is reached by Tab.

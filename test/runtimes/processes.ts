@@ -14,7 +14,7 @@ export interface Command {
 
 /** A Node of a major version, from npm's package of it. */
 export async function node(major: number): Promise<Command> {
-  const path = join(ROOT, `test/runtimes/node_modules/node${major}/bin/node`);
+  const path = join(ROOT, `test/runtimes/nodes/node_modules/node${major}/bin/node`);
   if (!existsSync(path)) throw new Error(`Node ${major} is needed: npm run test:setup`);
   return { path, args: [], env: {} };
 }

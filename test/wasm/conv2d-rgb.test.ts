@@ -12,6 +12,7 @@ import { expectAsReference, program, type Unnamed } from '../support/kernel.js';
 
 const conv = (outChannels: number): Unnamed => ({ op: 'conv2d', inChannels: 3, outChannels });
 const relu: Unnamed = { op: 'relu' };
+const pool: Unnamed = { op: 'maxPool2d' };
 const norm = (channels: number): Unnamed => ({ op: 'batchNorm2d', channels });
 
 /** Sums of 27 products of values below 2 and 1. */
@@ -42,6 +43,53 @@ describe.each([true, false])('deterministic: %s', (deterministic) => {
     }
   });
 
+  test.each([
+    [1, 2, 6],
+    [2, 3, 7],
+    [1, 5, 8],
+    [3, 4, 11],
+    [1, 9, 12],
+    [2, 7, 13],
+    [1, 18, 25],
+  ])('with the max-pool after it: N %i, %i×%i', async (N, H, W) => {
+    const x = generatedTensor('rgb', [N, 3, H, W], 'input');
+    for (const channels of [8, 64]) {
+      await expectAsReference(backend, program(conv(channels), pool), x, TOLERANCE);
+      const layers = program(conv(channels), norm(channels), relu, pool);
+      await expectAsReference(backend, layers, x, { atol: 1.1e-5, rtol: 2.2e-6 });
+      // The same bits as a convolution that keeps its output, and a pool.
+      const executable = await compileGenerated(backend, program(conv(channels), relu, pool));
+      const run = (...outputs: string[]): Promise<Tensor[]> => executable.run(x, { outputs, mode: 'eval', seed: 0 });
+      const [[fused], [, apart]] = [await run('maxPool2d2'), await run('relu1', 'maxPool2d2')];
+      expect(fused?.shape).toEqual([N, channels, Math.floor(H / 2), Math.floor(W / 2)]);
+      expect(fused?.data.every((value, i) => value === apart?.data[i])).toBe(true);
+      executable.dispose();
+    }
+  });
+
+  test('the pool is part of the kernel where no layer before it is asked for', async () => {
+    const executable = await compileGenerated(backend, program(conv(16), relu, pool));
+    const x = generatedTensor('rgb', [1, 3, 8, 8], 'input');
+    const calls = async (...outputs: string[]): Promise<string[]> => {
+      const times = await executable.profile(x, { outputs, mode: 'eval', seed: 0 });
+      return times.map(({ name }) => name).filter((name) => !name.startsWith('to '));
+    };
+    expect(await calls('maxPool2d2')).toEqual(['conv2d0+maxPool2d2']);
+    expect(await calls('relu1', 'maxPool2d2')).toEqual(['conv2d0+relu1', 'maxPool2d2']);
+    executable.dispose();
+  });
+
+  test.each([
+    ['NaN', [NaN]],
+    ['infinities', [Infinity, -Infinity]],
+    ['all three', [Infinity, NaN, -Infinity, 3e38]],
+  ])('%s go through the pool as in the reference', async (_, specials) => {
+    const x = generatedTensor('rgb', [2, 3, 9, 14], 'input');
+    for (const [i, value] of specials.entries()) x.data[Math.floor(((i + 0.4) / specials.length) * x.size)] = value;
+    await expectAsReference(backend, program(conv(16), pool), x, { atol: 5e-6, rtol: 1e-5 });
+    await expectAsReference(backend, program(conv(16), relu, pool), x, { atol: 5e-6, rtol: 1e-5 });
+  });
+
   test('NaN and infinities come out where the reference has them', async () => {
     const x = generatedTensor('rgb', [1, 3, 9, 13], 'input');
     for (const [i, value] of [Number.NaN, Infinity, -Infinity, 3e38].entries()) x.data[70 * i + 20] = value;
@@ -68,6 +116,7 @@ describe.each([true, false])('deterministic: %s', (deterministic) => {
   test('and on any number of threads', async () => {
     const x = Tensor.randn([2, 3, 6, 19], { seed: 3 });
     const results: Float32Array[] = [];
+    const pooled: Float32Array[] = [];
     for (const threads of [1, 2, 3, 16]) {
       const options = {
         numClasses: 5,
@@ -79,7 +128,9 @@ describe.each([true, false])('deterministic: %s', (deterministic) => {
       } as const;
       using model = await VGGNet.create([24, 'M'], options);
       results.push((await model.features(x, ['relu1_1'])).relu1_1.data);
+      pooled.push((await model.features(x, ['pool1'])).pool1.data);
     }
     for (const result of results) expect(result).toEqual(results[0]);
+    for (const result of pooled) expect(result).toEqual(pooled[0]);
   });
 });

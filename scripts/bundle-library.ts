@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join, relative, resolve } from 'node:path';
+import { type OutputChunk, type Plugin, type RolldownBuild, rolldown } from 'rolldown';
+import { forBundlers, withTypes } from './annotate.js';
+import { minifyWGSL } from './minify-wgsl.js';
+
+/*
+ * The scripts of the library, by Rolldown: what its parts share is two files, and what is loaded on demand is a file for
+ * each demand. esbuild, which bundles the rest, would cut the former into two dozen files.
+ */
+
+export interface LibraryOptions {
+  /** Files of dist/, and what they are made of. */
+  readonly entries: Readonly<Record<string, string>>;
+  /** The entry from which the others share modules. */
+  readonly main: string;
+  /** Before the names of the files of those. */
+  readonly prefix: string;
+  /** Takes another module for some of the library's, by their paths in src/ without the suffix. */
+  readonly replace?: Readonly<Record<string, string>>;
+}
+
+const shaders: Plugin = {
+  name: 'shaders',
+  load(id) {
+    if (!id.endsWith('.wgsl')) return undefined;
+    return { code: `export default ${JSON.stringify(minifyWGSL(readFileSync(id, 'utf8')))};`, moduleType: 'js' };
+  },
+};
+
+const replaced = (modules: Readonly<Record<string, string>>): Plugin => ({
+  name: 'replaced',
+  resolveId(source, importer) {
+    if (!importer || !/^\..*\.js$/.test(source)) return undefined;
+    const to = modules[relative('src', join(importer, '..', source)).replace(/\.js$/, '')];
+    return to && resolve('src', `${to}.ts`);
+  },
+});
+
+/** Kernels that a bundler links in: they lie beside the bundle, by the path that the source has for them. */
+const linked: Plugin = {
+  name: 'linked',
+  resolveId(source) {
+    return source.endsWith('.wasm') ? { id: source, external: 'absolute' } : undefined;
+  },
+};
+
+/** Bundles it into dist/, and gives the paths of all modules that are in it. */
+export async function bundleLibrary(options: LibraryOptions): Promise<string[]> {
+  const build = await rolldown({
+    input: { ...options.entries },
+    platform: 'neutral',
+    external: ['sharp', /^node:/],
+    treeshake: { moduleSideEffects: false },
+    transform: { target: 'es2022' },
+    resolve: { mainFields: ['module', 'main'], extensionAlias: { '.js': ['.ts', '.js'] } },
+    plugins: [shaders, linked, replaced(options.replace ?? {})],
+  });
+  const { leaves, loaders } = await sharedModules(build, options.main);
+  const { output } = await build.generate({
+    format: 'esm',
+    // A page may load it as it is.
+    minify: true,
+    sourcemap: true,
+    chunkFileNames: '[name]-[hash].js',
+    codeSplitting: {
+      groups: [
+        // Apart, so that a bundler which is asked for the tables alone passes over all the rest, whatever it can prove.
+        { name: 'architectures', test: /[\\/]src[\\/]architectures\.ts$/, priority: 1 },
+        { name: `${options.prefix}core`, test: (id) => leaves.has(id) },
+        { name: `${options.prefix}load`, test: (id) => loaders.has(id) },
+      ],
+    },
+  });
+  await build.close();
+  await mkdir('dist', { recursive: true });
+  for (const file of output) {
+    const content = isChunk(file) ? withTypes(forBundlers(file.code), file.fileName) : file.source;
+    await writeFile(join('dist', file.fileName), content);
+  }
+  return output.filter(isChunk).flatMap((chunk) => chunk.moduleIds);
+}
+
+interface Shared {
+  readonly leaves: ReadonlySet<string>;
+  readonly loaders: ReadonlySet<string>;
+}
+
+/**
+ * The modules that an entry shares with others: those that load something on demand, or import one that does, and those
+ * that don't. They may not be one file: a file that loads another on demand, and is imported by that, is a circle, which
+ * bundlers of the bundle can't drop even where an application uses nothing of it.
+ */
+async function sharedModules(build: RolldownBuild, entry: string): Promise<Shared> {
+  const { output } = await build.generate({ format: 'esm' });
+  const chunks = new Map(output.filter(isChunk).map((chunk) => [chunk.fileName, chunk]));
+  const imported = (chunk: OutputChunk): OutputChunk[] =>
+    chunk.imports.flatMap((fileName) => chunks.get(fileName) ?? []);
+  const loads = (chunk: OutputChunk): boolean => chunk.dynamicImports.length > 0 || imported(chunk).some(loads);
+  const found = new Set<OutputChunk>();
+  const add = (chunk: OutputChunk): void => {
+    if (found.has(chunk)) return;
+    found.add(chunk);
+    imported(chunk).forEach(add);
+  };
+  imported(chunks.get(`${entry}.js`) as OutputChunk).forEach(add);
+  const modulesOf = (wanted: boolean): Set<string> =>
+    new Set([...found].filter((chunk) => loads(chunk) === wanted).flatMap((chunk) => chunk.moduleIds));
+  return { leaves: modulesOf(false), loaders: modulesOf(true) };
+}
+
+function isChunk(file: { readonly type: string }): file is OutputChunk {
+  return file.type === 'chunk';
+}

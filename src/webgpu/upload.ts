@@ -1,0 +1,25 @@
+import type { Tensor } from '../tensor.js';
+import type { Context } from './context.js';
+import { GPUTensor } from './tensor.js';
+import { USAGE } from './usage.js';
+
+/**
+ * A tensor's values in a buffer that is the caller's.
+ * @throws VGGNetError `OUT_OF_MEMORY`, `DEVICE_LOST`
+ */
+export async function upload(context: Context, { data, shape }: Tensor): Promise<GPUTensor> {
+  const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
+  const { result, checked } = context.attempt('an input', () => {
+    const buffer = context.createBuffer('input', data.byteLength, usage);
+    context.device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
+    return buffer;
+  });
+  try {
+    await checked;
+  } catch (error) {
+    context.destroyBuffer(result);
+    throw error;
+  }
+  context.handOver(result);
+  return new GPUTensor(result, shape);
+}
