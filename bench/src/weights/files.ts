@@ -7,7 +7,6 @@ import { parametersOf } from '../../../src/layers.js';
 import { writeSafetensors } from '../../../src/weights/write.js';
 import { type GeneratedKind, generatedTensor } from '../../../test/support/generated.js';
 import { networkLayers } from '../network.js';
-import { onnxModel } from './onnx.js';
 
 /** Of the file's contents: raise it when they change, so that old files in .cache are not taken. */
 const VERSION = 1;
@@ -32,8 +31,11 @@ export async function prepareWeights(
   const { size } = options;
   const files = weightFiles(folder, model, size);
   await makeFile(files.safetensors, () => safetensorsOf(model), options.signal);
-  if (options.onnx)
+  if (options.onnx) {
+    // On demand: it needs a package that only a bench with peers has.
+    const { onnxModel } = await import('./onnx.js');
     await makeFile(files.onnx, () => Readable.from(onnxModel(model, valuesOf(model), size)), options.signal);
+  }
   return files;
 }
 
