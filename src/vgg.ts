@@ -11,7 +11,7 @@ import { isDrawable } from './image/canvas.js';
 import type { ImageInput } from './image/decode.js';
 import { loadImageNetLabels } from './image/labels.js';
 import { imageToTensor } from './image/preprocess.js';
-import { createLayers, type Layer } from './layers.js';
+import { createLayers, type Layer, parametersOf } from './layers.js';
 import {
   compileModel,
   configOf,
@@ -373,7 +373,8 @@ export class VGGNet {
   /** Lets old weights go once the forwards that began with them are done: a read waits for those before it. */
   async #retire(executable: Executable): Promise<void> {
     this.#retired.add(executable);
-    await executable.readParameter('classifier.6.bias').catch(() => undefined);
+    const [any] = this.#layers.flatMap(parametersOf);
+    if (any) await executable.readParameter(any.name).catch(() => undefined);
     executable.dispose();
     this.#retired.delete(executable);
   }

@@ -179,6 +179,17 @@ describe('fromPretrained', () => {
 });
 
 describe.each<DeviceName>(['reference', 'wasm'])('weights of features alone, on %s', (device) => {
+  test('are replaced while a forward with the old ones runs, which ends with them', async () => {
+    const model = await load(featureSet(), { device, deterministic: true });
+    const input = Tensor.randn([4, 3, 160, 160], { seed: 4 });
+    const { pool2: expected } = await model.features(input, ['pool2']);
+    const running = [1, 2, 3].map(() => model.features(input, ['pool2']));
+    await model.loadWeights(whole, { strict: false });
+    for (const { pool2 } of await Promise.all(running)) await expectSame(pool2, expected);
+    await expectSame((await model.features(input, ['pool2'])).pool2, expected);
+    model.dispose();
+  });
+
   test('give features, and no classifier', async () => {
     const model = await load(featureSet(), { device, deterministic: true });
     const expected = await VGGNet.create(LIST, { ...SHAPE, weights: whole, device, deterministic: true });
