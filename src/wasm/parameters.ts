@@ -1,7 +1,7 @@
 import type { ParameterChunk } from '../backend.js';
-import { VGGNetError } from '../errors.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear, ParameterSpec } from '../layers.js';
 import { parametersOf } from '../layers.js';
+import { type Arriving, ParameterTable } from '../parameter-table.js';
 import { numel } from '../tensor.js';
 import { type Form, placesOf, type TileSize } from './convolution.js';
 import type { Heap } from './heap.js';
@@ -35,12 +35,10 @@ export interface LinearSlots {
   readonly bias: number;
 }
 
-interface Parameter {
-  readonly spec: ParameterSpec;
+interface Parameter extends Arriving {
   readonly address: number;
   /** Set for convolution weights, which are packed. */
   readonly conv: { inChannels: number; inStride: number } | undefined;
-  written: number;
 }
 
 const EPS = 1e-5;
@@ -50,7 +48,7 @@ const MOMENTUM = 0.1;
 export class Parameters {
   readonly #heap: Heap;
   readonly #kernels: Kernels;
-  readonly #byName = new Map<string, Parameter>();
+  readonly #table = new ParameterTable<Parameter>();
   readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
   readonly #layers: readonly Layer[];
   readonly #forms: readonly Form[];
@@ -84,16 +82,9 @@ export class Parameters {
   }
 
   /** Takes a run of values of one parameter to its place. */
-  write({ name, offset, data }: ParameterChunk): void {
-    const parameter = this.#find(name);
-    const size = numel(parameter.spec.shape);
-    if (offset !== parameter.written || offset + data.length > size) {
-      throw new VGGNetError(
-        'WEIGHTS_MISMATCH',
-        `${name}: expected value ${parameter.written} of ${size} next, got ${data.length} values from ${offset}`,
-      );
-    }
-    parameter.written += data.length;
+  write(chunk: ParameterChunk): void {
+    const { offset, data } = chunk;
+    const parameter = this.#table.take(chunk);
     if (!parameter.conv) {
       this.#heap.f32.set(data, parameter.address / BYTES + offset);
       return;
@@ -108,12 +99,7 @@ export class Parameters {
 
   /** Call after the last `write`: every value must have come. */
   finish(): void {
-    for (const { spec, written } of this.#byName.values()) {
-      const size = numel(spec.shape);
-      if (written !== size) {
-        throw new VGGNetError('WEIGHTS_MISMATCH', `${spec.name}: expected ${size} values, got ${written}`);
-      }
-    }
+    this.#table.checkComplete();
     for (const [index, layer] of this.#layers.entries()) {
       if (layer.op !== 'conv2d') continue;
       const { weight, transformed, inStride } = this.conv(index);
@@ -125,7 +111,7 @@ export class Parameters {
 
   /** A parameter as it came, or as training has left it. */
   read(name: string): Float32Array {
-    const parameter = this.#find(name);
+    const parameter = this.#table.find(name);
     const out = new Float32Array(numel(parameter.spec.shape));
     if (!parameter.conv) {
       const from = parameter.address / BYTES;
@@ -176,15 +162,9 @@ export class Parameters {
     };
   }
 
-  #find(name: string): Parameter {
-    const parameter = this.#byName.get(name);
-    if (!parameter) throw new VGGNetError('WEIGHTS_MISMATCH', `This program has no parameter '${name}'`);
-    return parameter;
-  }
-
   #place(index: number, layer: Layer, take: (values: number) => number): void {
     const add = (spec: ParameterSpec | undefined, address: number, conv?: Parameter['conv']): number => {
-      if (spec) this.#byName.set(spec.name, { spec, address, conv, written: 0 });
+      if (spec) this.#table.add({ spec, address, conv, written: 0 });
       return address;
     };
     const specs = parametersOf(layer);

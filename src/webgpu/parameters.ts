@@ -1,6 +1,6 @@
 import type { ParameterChunk } from '../backend.js';
-import { VGGNetError } from '../errors.js';
 import { type Layer, type ParameterSpec, parametersOf } from '../layers.js';
+import { type Arriving, ParameterTable } from '../parameter-table.js';
 import { numel } from '../tensor.js';
 import { Commands } from './commands.js';
 import type { Context } from './context.js';
@@ -15,20 +15,18 @@ const COPY = 16 * STAGE;
 /** Dispatches that one piece may need: one for each shard that it lies in. */
 const MAX_PIECES = 64;
 
-interface Parameter {
+interface Parameter extends Arriving {
   readonly layer: Layer;
-  readonly spec: ParameterSpec;
   readonly layout: PackedLayout;
   readonly views: readonly BufferView[];
   /** The values lie as in the file, so that they are copied and not packed. */
   readonly plain: boolean;
-  written: number;
 }
 
 /** All parameters of a program in buffers of one device, packed as they arrive. */
 export class Parameters {
   readonly #context: Context;
-  readonly #byName = new Map<string, Parameter>();
+  readonly #table = new ParameterTable<Parameter>();
   readonly #stage: GPUBuffer;
   readonly #uniform: GPUBuffer;
   readonly #buffers: GPUBuffer[] = [];
@@ -80,12 +78,12 @@ export class Parameters {
       return { buffer, offset: 0, size: buffer.size };
     });
     const plain = layout.kind === 'rows' && !layout.f16 && layout.pitch === layout.columns;
-    this.#byName.set(spec.name, { layer, spec, layout, views, plain, written: 0 });
+    this.#table.add({ layer, spec, layout, views, plain, written: 0 });
   }
 
   /** Where a layer's parameter lies: a view for each shard. */
   views(layer: Layer, key: string): readonly BufferView[] {
-    return this.#find(`${layer.path}.${key}`).views;
+    return this.#table.find(`${layer.path}.${key}`).views;
   }
 
   /** The only shard. */
@@ -94,23 +92,16 @@ export class Parameters {
   }
 
   layout(layer: Layer, key: string): PackedLayout {
-    return this.#find(`${layer.path}.${key}`).layout;
+    return this.#table.find(`${layer.path}.${key}`).layout;
   }
 
   /**
    * Takes a run of values of one parameter to its place. Call it with one chunk after another.
    * @throws VGGNetError `WEIGHTS_MISMATCH`, `DEVICE_LOST`, `GPU_ERROR`
    */
-  async write({ name, offset, data }: ParameterChunk): Promise<void> {
-    const parameter = this.#find(name);
-    const size = numel(parameter.spec.shape);
-    if (offset !== parameter.written || offset + data.length > size) {
-      throw new VGGNetError(
-        'WEIGHTS_MISMATCH',
-        `${name}: expected value ${parameter.written} of ${size} next, got ${data.length} values from ${offset}`,
-      );
-    }
-    parameter.written += data.length;
+  async write(chunk: ParameterChunk): Promise<void> {
+    const { offset, data } = chunk;
+    const parameter = this.#table.take(chunk);
     for (let from = 0; from < data.length; from += STAGE) {
       const part = data.subarray(from, from + STAGE);
       if (parameter.plain) await this.#copy(parameter, offset + from, part);
@@ -146,25 +137,20 @@ export class Parameters {
 
   /** Writes a parameter anew that has come before. */
   async replace(name: string, data: Float32Array): Promise<void> {
-    const parameter = this.#find(name);
+    const parameter = this.#table.find(name);
     parameter.written = 0;
     await this.write({ name, offset: 0, data });
   }
 
   /** Call after the last `write`: every value must have come. */
   async finish(): Promise<void> {
-    for (const { spec, written } of this.#byName.values()) {
-      const size = numel(spec.shape);
-      if (written !== size) {
-        throw new VGGNetError('WEIGHTS_MISMATCH', `${spec.name}: expected ${size} values, got ${written}`);
-      }
-    }
+    this.#table.checkComplete();
     await this.#context.settle();
   }
 
   /** A parameter as it came (rounded, in fp16), or as training has left it. */
   async read(name: string): Promise<Float32Array> {
-    const parameter = this.#find(name);
+    const parameter = this.#table.find(name);
     const out = new Float32Array(numel(parameter.spec.shape));
     const label = `reading ${name}`;
     const most = parameter.plain ? COPY : STAGE;
@@ -190,7 +176,7 @@ export class Parameters {
   /** Several vectors at once, by one read-back. */
   async readVectors(names: readonly string[]): Promise<Map<string, Float32Array>> {
     const label = 'reading running statistics';
-    const sizes = names.map((name) => numel(this.#find(name).spec.shape));
+    const sizes = names.map((name) => numel(this.#table.find(name).spec.shape));
     const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
     const total = sizes.reduce((sum, size) => sum + size, 0);
     const { device } = this.#context;
@@ -198,7 +184,7 @@ export class Parameters {
       const target = this.#context.createBuffer(label, total * 4, USAGE.mapRead | USAGE.copyTarget);
       const encoder = device.createCommandEncoder({ label });
       for (const [i, name] of names.entries()) {
-        const { buffer } = this.#find(name).views[0] as BufferView;
+        const { buffer } = this.#table.find(name).views[0] as BufferView;
         encoder.copyBufferToBuffer(buffer, 0, target, (starts[i] as number) * 4, (sizes[i] as number) * 4);
       }
       device.queue.submit([encoder.finish({ label })]);
@@ -238,12 +224,6 @@ export class Parameters {
       device.queue.submit([encoder.finish({ label })]);
     });
     await checked;
-  }
-
-  #find(name: string): Parameter {
-    const parameter = this.#byName.get(name);
-    if (!parameter) throw new VGGNetError('WEIGHTS_MISMATCH', `This program has no parameter '${name}'`);
-    return parameter;
   }
 
   destroy(): void {
