@@ -19,7 +19,7 @@ import {
  * script as text.
  */
 
-export type { WorkerHandle } from './spawn.js';
+export { hasWorkers, type WorkerHandle } from './spawn.js';
 
 const KERNELS: Record<KernelFile, string> = {
   simd,
@@ -30,11 +30,6 @@ const KERNELS: Record<KernelFile, string> = {
 
 export function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {
   return compileBytes(Uint8Array.from(atob(KERNELS[file]), (character) => character.charCodeAt(0)));
-}
-
-/** True where `spawnWorker` can start one. */
-export function hasWorkers(): boolean {
-  return typeof Worker === 'function' || nodeWorkers() !== undefined;
 }
 
 /** @throws VGGNetError `BACKEND_UNAVAILABLE` if the runtime refuses */

@@ -16,7 +16,7 @@ import {
  * along. The builds that have no files beside them take assets-workerd.ts or assets-inline.ts instead.
  */
 
-export type { WorkerHandle } from './spawn.js';
+export { hasWorkers, type WorkerHandle } from './spawn.js';
 
 const KERNELS: Record<KernelFile, () => URL> = {
   simd: () => new URL('./kernels/simd.wasm', import.meta.url),
@@ -27,11 +27,6 @@ const KERNELS: Record<KernelFile, () => URL> = {
 
 export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {
   return compileBytes(await readAsset(KERNELS[file]()));
-}
-
-/** True where `spawnWorker` can start one. */
-export function hasWorkers(): boolean {
-  return typeof Worker === 'function' || nodeWorkers() !== undefined;
 }
 
 /**

@@ -101,3 +101,8 @@ export function workerRefused(cause: unknown): VGGNetError {
   const message = `A worker could not be started; pass inline: true to do without: ${why}`;
   return new VGGNetError('BACKEND_UNAVAILABLE', message, { cause });
 }
+
+/** True where `spawnWorker` can start one. */
+export function hasWorkers(): boolean {
+  return typeof Worker === 'function' || nodeWorkers() !== undefined;
+}
