@@ -31,18 +31,26 @@ const STATUS: Partial<Record<VGGNetErrorCode, number>> = {
   DEVICE_LOST: 503,
 };
 
+/** When to come back, in seconds. */
+export const LATER = { 'Retry-After': '1' };
+
 /** What went wrong as an answer. The text of an error that was not foreseen stays here. */
-export function answerTo(error: unknown): { status: number; code: string; message: string; headers: HeadersInit } {
+export function answerTo(error: unknown): {
+  status: number;
+  code: string;
+  message: string;
+  headers: Record<string, string>;
+} {
   if (error instanceof RequestError) {
     const { status, code, message, headers } = error;
     return { status, code, message, headers: { ...headers } };
   }
   if (error instanceof QueueFullError) {
-    return { status: 503, code: 'QUEUE_FULL', message: error.message, headers: { 'Retry-After': '1' } };
+    return { status: 503, code: 'QUEUE_FULL', message: error.message, headers: LATER };
   }
   if (error instanceof VGGNetError) {
     const status = STATUS[error.code] ?? 500;
-    return { status, code: error.code, message: error.message, headers: status === 503 ? { 'Retry-After': '1' } : {} };
+    return { status, code: error.code, message: error.message, headers: status === 503 ? LATER : {} };
   }
   return { status: 500, code: 'UNEXPECTED', message: 'The server failed', headers: {} };
 }

@@ -11,7 +11,7 @@ import { VERSION } from '../version.js';
 import type { VGGNet } from '../vgg.js';
 import { abortable } from '../weights/abort.js';
 import { Batcher } from './batcher.js';
-import { answerTo, RequestError } from './failure.js';
+import { answerTo, LATER, RequestError } from './failure.js';
 import { imageFiles, imageInput } from './images.js';
 import { Metrics } from './metrics.js';
 import { loaderOf, type ModelSource } from './model.js';
@@ -67,7 +67,9 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
     },
   );
   let active = 0;
-  let drained: (() => void) | undefined;
+  let draining = false;
+  /** Called when no request is in progress any more. */
+  let whenIdle: (() => void)[] = [];
   metrics.gauge('vggnet_requests_waiting', 'Requests that wait for their forward.', () => batcher.waiting);
   metrics.gauge('vggnet_requests_active', 'Requests not answered yet.', () => active);
 
@@ -75,7 +77,7 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
   const failed = (c: Context, error: unknown): Response => {
     const { status, code, message, headers } = answerTo(error instanceof HTTPException ? fromHono(error) : error);
     if (code === 'UNEXPECTED') onError(error);
-    return c.json({ error: message, code }, status as ContentfulStatusCode, Object.fromEntries(new Headers(headers)));
+    return c.json({ error: message, code }, status as ContentfulStatusCode, headers);
   };
   app.onError((error, c) => failed(c, error));
   app.notFound((c) =>
@@ -93,7 +95,7 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
 
   app.get('/v2/health/live', (c) => c.json({ live: true }));
   app.get('/v2/health/ready', async (c) => {
-    if (drained) return c.json({ ready: false }, 503);
+    if (draining) return c.json({ ready: false }, 503);
     await abortable(load(), c.req.raw.signal);
     return c.json({ ready: true });
   });
@@ -166,26 +168,24 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
   return {
     async fetch(request) {
       const health = new URL(request.url).pathname.startsWith('/v2/health/');
-      if (drained && !health) {
-        const headers = { 'Retry-After': '1', Connection: 'close' };
+      if (draining && !health) {
+        const headers = { ...LATER, Connection: 'close' };
         return Response.json({ error: 'The server is shutting down', code: 'DRAINING' }, { status: 503, headers });
       }
       active++;
       try {
         return await app.fetch(request);
       } finally {
-        if (--active === 0) drained?.();
+        active--;
+        if (active === 0) {
+          for (const tell of whenIdle) tell();
+          whenIdle = [];
+        }
       }
     },
-    drain() {
-      return new Promise((resolve) => {
-        const before = drained;
-        drained = () => {
-          before?.();
-          resolve();
-        };
-        if (active === 0) drained();
-      });
+    async drain() {
+      draining = true;
+      if (active > 0) await new Promise<void>((resolve) => whenIdle.push(resolve));
     },
   };
 }
@@ -196,13 +196,14 @@ function deadline(ms: number): MiddlewareHandler<Env> {
     const late = AbortSignal.timeout(ms);
     const signal = AbortSignal.any([c.req.raw.signal, late]);
     c.set('signal', signal);
+    const isLate = (): boolean => late.aborted && signal.reason === late.reason;
     try {
       await abortable(next(), signal);
     } catch (error) {
-      throw late.aborted && signal.reason === late.reason ? tooLate(ms) : error;
+      throw isLate() ? tooLate(ms) : error;
     }
     // What a handler throws has become an answer by now.
-    if (c.error && late.aborted && signal.reason === late.reason) throw tooLate(ms);
+    if (c.error && isLate()) throw tooLate(ms);
   };
 }
 

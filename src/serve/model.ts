@@ -1,5 +1,5 @@
 import type { VGGNet } from '../vgg.js';
-import { RequestError } from './failure.js';
+import { LATER, RequestError } from './failure.js';
 
 /** A model, or what loads it: called for the first request that needs it, and again after it failed. */
 export type ModelSource = VGGNet | (() => Promise<VGGNet>);
@@ -15,7 +15,7 @@ export function loaderOf(source: ModelSource, onError: (error: unknown) => void)
     loading ??= source().catch((error) => {
       loading = undefined;
       onError(error);
-      throw new RequestError(503, 'NOT_LOADED', 'The model could not be loaded', { 'Retry-After': '1' });
+      throw new RequestError(503, 'NOT_LOADED', 'The model could not be loaded', LATER);
     });
     return loading;
   };
