@@ -4,10 +4,10 @@ import { fileURLToPath } from 'node:url';
 import type { Request } from '../host.js';
 import { type Job, type JobFiles, Unavailable } from '../job.js';
 import type { Answer } from '../protocol.js';
-import type { Opened, OpenOptions, Runtime, RuntimeInfo, Session } from '../session.js';
+import type { Opened, OpenOptions, Runtime, Session } from '../session.js';
 import { bundleForBrowsers } from './bundle.js';
 import { largestPeak } from './memory.js';
-import { askVersion, type Connection, RemoteSession, resultOf } from './remote.js';
+import { type Connection, ExecutableRuntime, RemoteSession, resultOf } from './remote.js';
 import { type Served, serve, urlPath } from './serve.js';
 
 /** Where the server has the measuring page. */
@@ -49,26 +49,15 @@ export interface BrowserOptions {
 }
 
 /** A browser as a runtime: for every row a browser of its own, without a window, with a profile that is thrown away. */
-export class BrowserRuntime implements Runtime {
-  readonly name: string;
+export class BrowserRuntime extends ExecutableRuntime implements Runtime {
   readonly #options: BrowserOptions;
-  #info: Promise<RuntimeInfo> | undefined;
 
   constructor(options: BrowserOptions) {
-    this.name = options.name;
+    super(options.name);
     this.#options = options;
   }
 
-  find(): Promise<RuntimeInfo> {
-    this.#info ??= this.#ask();
-    return this.#info;
-  }
-
-  async #ask(): Promise<RuntimeInfo> {
-    return askVersion(this.name, this.#path());
-  }
-
-  #path(): string {
+  protected path(): string {
     const { commands, variable, debian } = this.#options;
     const given = process.env[variable];
     const folders = (process.env.PATH ?? '').split(delimiter).filter(Boolean);
@@ -92,7 +81,7 @@ export class BrowserRuntime implements Runtime {
     let page: DrivenPage;
     try {
       page = await launch({
-        path: this.#path(),
+        path: this.path(),
         flags,
         webgpu: job.backend === 'webgpu',
         launchMs: LAUNCH_MS,

@@ -3,9 +3,9 @@ import { createInterface } from 'node:readline';
 import type { Request } from '../host.js';
 import type { Job } from '../job.js';
 import { ANSWER, type Answer } from '../protocol.js';
-import type { Opened, OpenOptions, Runtime, RuntimeInfo, Session } from '../session.js';
+import type { Opened, OpenOptions, Runtime, Session } from '../session.js';
 import { softwareDriver } from './adapter.js';
-import { askVersion, type Connection, RemoteSession, resultOf } from './remote.js';
+import { type Connection, ExecutableRuntime, RemoteSession, resultOf } from './remote.js';
 
 export interface ProcessRuntimeOptions {
   readonly name: string;
@@ -23,29 +23,22 @@ export interface ProcessRuntimeOptions {
 const STDERR_KEPT = 2_000;
 
 /** A runtime that runs the worker script as a process: Node, Deno, Bun. */
-export class ProcessRuntime implements Runtime {
-  readonly name: string;
+export class ProcessRuntime extends ExecutableRuntime implements Runtime {
   readonly #options: ProcessRuntimeOptions;
-  #info: Promise<RuntimeInfo> | undefined;
 
   constructor(options: ProcessRuntimeOptions) {
-    this.name = options.name;
+    super(options.name);
     this.#options = options;
   }
 
-  find(): Promise<RuntimeInfo> {
-    this.#info ??= this.#ask();
-    return this.#info;
-  }
-
-  async #ask(): Promise<RuntimeInfo> {
-    return askVersion(this.name, this.#options.find());
+  protected path(): string {
+    return this.#options.find();
   }
 
   async open(job: Job, options: OpenOptions): Promise<Session> {
     await this.find();
-    const { args = [], env, script, find } = this.#options;
-    const child = spawn(find(), [...args, ...options.flags, script], {
+    const { args = [], env, script } = this.#options;
+    const child = spawn(this.path(), [...args, ...options.flags, script], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...env, ...(job.backend === 'webgpu' && softwareDriver()) },
     });

@@ -70,8 +70,26 @@ export class RemoteSession implements Session {
   }
 }
 
+/** A runtime that is an executable. It is asked for its version once. */
+export abstract class ExecutableRuntime {
+  readonly name: string;
+  #info: Promise<RuntimeInfo> | undefined;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  /** Where it is. @throws Unavailable */
+  protected abstract path(): string;
+
+  find(): Promise<RuntimeInfo> {
+    this.#info ??= (async () => askVersion(this.name, this.path()))();
+    return this.#info;
+  }
+}
+
 /** Asks an executable for its version. @throws Unavailable if it does not tell */
-export async function askVersion(name: string, path: string): Promise<RuntimeInfo> {
+async function askVersion(name: string, path: string): Promise<RuntimeInfo> {
   try {
     const { stdout } = await promisify(execFile)(path, ['--version'], { timeout: 20_000 });
     const version = stdout.match(/\d+\.\d+\S*/)?.[0];
