@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin, type ViteUserConfig } from 'vitest/config';
 import { minifyWGSL } from './scripts/minify-wgsl.js';
+import { SWIFTSHADER } from './test/support/swiftshader.js';
 
 /** Shaders as text, as the build has them. */
 const shaders: Plugin = {
@@ -13,10 +13,6 @@ const shaders: Plugin = {
       : undefined;
   },
 };
-
-/** The software driver that Chromium brings along: without a GPU, WebGPU in Node runs on it. */
-const drivers = ['/usr/lib/chromium', '/usr/lib64/chromium-browser', '/opt/google/chrome'];
-const driver = drivers.map((folder) => `${folder}/vk_swiftshader_icd.json`).find((path) => existsSync(path));
 
 const config: ViteUserConfig = defineConfig({
   plugins: [shaders],
@@ -36,7 +32,7 @@ const config: ViteUserConfig = defineConfig({
     maxWorkers: 2,
     // Where there is none, the tests of WebGPU fail.
     env: {
-      ...(driver && !process.env.VK_ICD_FILENAMES ? { VK_ICD_FILENAMES: driver } : {}),
+      ...(SWIFTSHADER ? { VK_ICD_FILENAMES: SWIFTSHADER } : {}),
       // Mesa's drivers complain on stderr where there is none.
       XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir(),
     },

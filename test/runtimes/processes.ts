@@ -31,9 +31,6 @@ export async function bun(): Promise<Command> {
   return { path: join(ROOT, 'node_modules/.bin/bun'), args: ['run'], env: {} };
 }
 
-/** SwiftShader's driver for Vulkan, as Debian's chromium brings it: an adapter for Dawn where there is no GPU. */
-export const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
-
 /** Runs a script in a folder, and gives what it printed. */
 export async function runScript(
   { path, args, env }: Command,

@@ -8,10 +8,11 @@ import type { Tensor } from '../../src/tensor.js';
 import { expectClose } from '../support/close.js';
 import { NETWORK_TOLERANCE, positions } from '../support/golden.js';
 import { createProject, type Project } from '../support/project.js';
+import { SWIFTSHADER } from '../support/swiftshader.js';
 import { type BrowserName, openBrowser, openPage } from './browsers.js';
 import { compileScript } from './bundle.js';
 import { GOLDEN, sampleImages, writeFixture } from './fixture.js';
-import { bun, type Command, deno, node, runScript, SWIFTSHADER } from './processes.js';
+import { bun, type Command, deno, node, runScript } from './processes.js';
 import { ISOLATED, STRICT_CSP, serve } from './server.js';
 import { type SmokeOptions, type SmokeReport, smoke } from './smoke.js';
 import { bundleWorker, startWorker, WORKER } from './workerd.js';
@@ -87,7 +88,7 @@ function expectGolden(logits: Readonly<Record<string, readonly number[]>>, what:
   }
 }
 
-const swiftshader = { VK_ICD_FILENAMES: SWIFTSHADER };
+const swiftshader = { VK_ICD_FILENAMES: SWIFTSHADER ?? '' };
 
 interface ProcessCase {
   readonly name: string;

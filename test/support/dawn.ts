@@ -1,22 +1,14 @@
-import { existsSync } from 'node:fs';
+import { SWIFTSHADER } from './swiftshader.js';
 
 /* Dawn in this process, on SwiftShader, the software Vulkan driver that comes with Chromium. */
-
-const DRIVERS = [
-  process.env.VK_ICD_FILENAMES,
-  '/usr/lib/chromium/vk_swiftshader_icd.json',
-  '/usr/lib64/chromium-browser/vk_swiftshader_icd.json',
-  '/opt/google/chrome/vk_swiftshader_icd.json',
-];
 
 let gpu: Promise<GPU> | undefined;
 
 /** One instance for the whole process, which is never let go: its loop would end under a waiting promise. */
 export function dawn(): Promise<GPU> {
   gpu ??= (async () => {
-    const driver = DRIVERS.find((path) => path && existsSync(path));
-    if (!driver) throw new Error('No SwiftShader driver: install Chromium, or set VK_ICD_FILENAMES to a driver');
-    process.env.VK_ICD_FILENAMES = driver;
+    if (!SWIFTSHADER) throw new Error('No SwiftShader driver: install Chromium, or set VK_ICD_FILENAMES to a driver');
+    process.env.VK_ICD_FILENAMES = SWIFTSHADER;
     const { create, globals } = await import('webgpu');
     Object.assign(globalThis, globals);
     return create([]) as GPU;
