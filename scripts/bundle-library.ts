@@ -62,7 +62,8 @@ export async function bundleLibrary(options: LibraryOptions): Promise<string[]> 
     format: 'esm',
     // A page may load it as it is.
     minify: true,
-    sourcemap: true,
+    // Not named in the scripts: the package does not bring the maps along.
+    sourcemap: 'hidden',
     chunkFileNames: '[name]-[hash].js',
     codeSplitting: {
       groups: [
