@@ -37,7 +37,8 @@ const config: ViteUserConfig = defineConfig({
       XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir(),
     },
     // So that the relaxed-SIMD kernels are tested on Node 20 too, which has them behind this flag.
-    execArgv: ['--experimental-wasm-relaxed-simd'],
+    // The other lets tests that make hundreds of memories collect those that they are done with.
+    execArgv: ['--experimental-wasm-relaxed-simd', '--expose-gc'],
   },
 });
 

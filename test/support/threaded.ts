@@ -18,8 +18,12 @@ export interface ThreadedOptions {
   readonly winograd?: boolean;
 }
 
-/** Programs that workers serve: each leaves a memory, which their garbage collectors are in no hurry to free. */
-const MOST_USES = 100;
+/**
+ * Programs that workers serve. Each leaves a memory, for which V8 reserves 10 GiB of addresses and of which it gives a
+ * process about a hundred. Where one is refused only the worker that asks for it collects garbage, not the threads that
+ * have seen the others; so workers end before there are many, and this thread lets go of what it has seen.
+ */
+const MOST_USES = 35;
 /** Milliseconds between two calls to a helper that may have gone to sleep just after the last one. */
 const WAKE_EVERY = 1;
 
@@ -91,11 +95,17 @@ class Workers {
     giveUp(this.#team);
     if (++this.#uses === MOST_USES) {
       for (const peer of this.#peers) peer.terminate();
+      collectGarbage();
       return;
     }
     const threads = this.#peers.length;
     free.set(threads, [...(free.get(threads) ?? []), this]);
   }
+}
+
+function collectGarbage(): void {
+  if (!globalThis.gc) throw new Error('Tests with threads need --expose-gc, which vitest.config.ts gives');
+  globalThis.gc();
 }
 
 /** Lets helpers out of the kernels, as a model does after a crash. */
