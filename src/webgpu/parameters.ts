@@ -91,6 +91,11 @@ export class Parameters {
     return this.views(layer, key)[0] as BufferView;
   }
 
+  /** A buffer of this device, for what needs one of any kind. */
+  get any(): BufferView {
+    return { buffer: this.#stage, offset: 0, size: this.#stage.size };
+  }
+
   layout(layer: Layer, key: string): PackedLayout {
     return this.#table.find(`${layer.path}.${key}`).layout;
   }

@@ -3,6 +3,7 @@ import { throwIfAborted, VGGNetError } from '../errors.js';
 import { type Layer, parametersOf } from '../layers.js';
 import { numel, Tensor } from '../tensor.js';
 import { Arena } from './arena.js';
+import { compilePipelines } from './compile.js';
 import type { Context } from './context.js';
 import { Derived } from './derived.js';
 import { Forward, resultBytes } from './forward.js';
@@ -37,24 +38,42 @@ export class Session {
   /** @throws VGGNetError `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`, or what the stream throws */
   static async create(
     context: Context,
-    { layers }: Program,
+    { layers, inputShape }: Program,
     parameters: ParameterStream,
     { precision, signal }: { precision: Precision; signal?: AbortSignal | undefined },
   ): Promise<Session> {
     throwIfAborted(signal);
     const kept = await Parameters.create(context, layers, precision);
+    const session = new Session(context, layers, kept);
+    const compiled = inputShape ? session.#compile(inputShape) : undefined;
+    compiled?.catch(() => undefined);
     try {
       for await (const chunk of parameters) {
         throwIfAborted(signal);
         await kept.write(chunk);
       }
       await kept.finish();
+      await compiled;
       throwIfAborted(signal);
+      return session;
     } catch (error) {
-      kept.destroy();
+      session.destroy();
       throw error;
     }
-    return new Session(context, layers, kept);
+  }
+
+  /** Compiles what the usual input needs, so that the first forward need not wait for it. */
+  async #compile(inputShape: readonly number[]): Promise<void> {
+    const outputs = [(this.#layers.at(-1) as Layer).name];
+    const options: RunOptions = { outputs, mode: 'eval', seed: 0 };
+    let plan: Plan | undefined;
+    try {
+      plan = this.#plan(inputShape, options);
+    } catch (error) {
+      // Too large for this device: a forward of that size will say so, and a smaller one may do.
+      if (!(error instanceof VGGNetError && error.code === 'OUT_OF_MEMORY')) throw error;
+    }
+    if (plan) await compilePipelines(this.context, plan, this.#parameters);
   }
 
   /** Computes the outputs asked for; the input's shape has been checked. */

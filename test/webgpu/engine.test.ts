@@ -141,6 +141,44 @@ describe('weights', () => {
     for await (const chunk of chunks) yield chunk.name === name ? { ...chunk, name: 'other' } : chunk;
   }
 
+  test('pipelines for the usual input are compiled while they arrive', async () => {
+    const device = await openDevice();
+    let compiled = 0;
+    const create = device.createComputePipelineAsync.bind(device);
+    device.createComputePipelineAsync = (descriptor) => {
+      compiled++;
+      return create(descriptor);
+    };
+    const layers = program(
+      { op: 'conv2d', inChannels: 3, outChannels: 64 },
+      { op: 'batchNorm2d', channels: 64 },
+      { op: 'relu' },
+      { op: 'conv2d', inChannels: 64, outChannels: 64 },
+      { op: 'relu' },
+      { op: 'maxPool2d' },
+      { op: 'adaptiveAvgPool2d', outputSize: 3 },
+      { op: 'flatten' },
+      { op: 'linear', inFeatures: 576, outFeatures: 50 },
+      { op: 'dropout', p: 0.5 },
+      { op: 'softmax' },
+    );
+    const backend = createWebGPUBackend({ gpuDevice: device, reason: '' });
+    const executable = await backend.compile({ layers, inputShape: [1, 3, 32, 32] }, generatedParameters(layers));
+    const loaded = compiled;
+    expect(loaded).toBeGreaterThan(5);
+    await executable.run(input(1, 32), { ...OPTIONS, outputs: ['linear8', 'softmax10'] });
+    expect(compiled).toBe(loaded);
+    executable.dispose();
+    device.destroy();
+  });
+
+  test('a usual input that is too large does not stop a model from loading', async () => {
+    const backend = await webgpu({ limits: { maxStorageBufferBindingSize: 16_000, maxBufferSize: 16_000 } });
+    const executable = await backend.compile({ layers: NET, inputShape: [1, 3, 400, 400] }, generatedParameters(NET));
+    await expect(executable.run(input(1), OPTIONS)).resolves.toHaveLength(1);
+    executable.dispose();
+  });
+
   test('come back as they came', async () => {
     const executable = await compileGenerated(await webgpu(), NET);
     for (const { name, shape } of NET.flatMap(parametersOf)) {
