@@ -103,13 +103,18 @@ const workerd: LibraryOptions = {
   replace: { 'wasm/assets': 'wasm/assets-workerd', embedded: 'embedded-apart' },
 };
 
+// Alone: it needs nothing but itself.
+const worker: LibraryOptions = { entries: { worker: 'src/wasm/worker.ts' }, main: 'worker', prefix: 'worker-' };
+
 const types: Options = {
   entry: library.entries,
   format: 'esm',
   dts: { only: true },
 };
 
-const single: Options = {
+// In one file, so that whoever takes only that one along has all of it.
+const inline: Options = {
+  entry: { inline: 'src/index.ts' },
   format: 'esm',
   target: 'es2022',
   platform: 'neutral',
@@ -118,17 +123,9 @@ const single: Options = {
   sourcemap: true,
   external: ['sharp', /^node:/],
   plugins: [annotate],
-  esbuildPlugins: [shaders, notices],
-};
-
-// In one file each, so that whoever takes only that one along has all of it.
-const worker: Options = { ...single, entry: { worker: 'src/wasm/worker.ts' } };
-
-const inline: Options = {
-  ...single,
-  entry: { inline: 'src/index.ts' },
   esbuildPlugins: [
-    ...(single.esbuildPlugins ?? []),
+    shaders,
+    notices,
     replace({ 'wasm/assets': 'wasm/assets-inline', embedded: 'embedded-apart' }),
     embed,
   ],
@@ -152,10 +149,10 @@ const command: Options = {
 };
 
 const config: Config = defineConfig(async () => {
-  for (const options of [library, workerd]) {
+  for (const options of [library, workerd, worker]) {
     for (const path of await bundleLibrary(options)) addBundled(path);
   }
-  return [types, worker, inline, command];
+  return [types, inline, command];
 });
 
 export default config;

@@ -1,5 +1,5 @@
-// Installs what the tests run the package in and `npm install` does not bring: other Nodes, two browsers, and drivers for
-// WebGPU that compute on the CPU. Of the last two it names what is missing, and fails, where it is not root on Debian. Safe
+// Installs what the tests run the package in and `npm install` does not bring: other Nodes, bundlers, two browsers, and
+// drivers for WebGPU that compute on the CPU. Of the last two it names what is missing, and fails, where it is not root on Debian. Safe
 // to run again.
 
 import { execFileSync } from 'node:child_process';
@@ -54,5 +54,7 @@ if (still.length > 0) {
   process.exit(1);
 }
 
-execFileSync('npm', ['--prefix', 'test/runtimes/nodes', 'install', '--no-audit', '--no-fund'], { stdio: 'inherit' });
+for (const folder of ['test/runtimes/nodes', 'test/runtimes/bundlers']) {
+  execFileSync('npm', ['--prefix', folder, 'install', '--no-audit', '--no-fund'], { stdio: 'inherit' });
+}
 console.log('All that the tests need is here.');

@@ -1,6 +1,6 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Browser } from 'puppeteer-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run } from '../support/child.js';
@@ -16,6 +16,8 @@ const LIMIT_KB = 73;
 
 const csp = { 'Content-Security-Policy': `${STRICT_CSP}; img-src 'self' data:` };
 
+const BUNDLERS = join(ROOT, 'test/runtimes/bundlers/node_modules');
+
 let project: Project;
 let app: string;
 let browser: Browser;
@@ -24,6 +26,11 @@ beforeAll(async () => {
   project = await createProject(['esbuild', 'vite', 'sharp', 'webgpu']);
   app = join(project.folder, 'bundler');
   await cp(join(ROOT, 'examples/bundler'), app, { recursive: true });
+  for (const name of ['@rollup/plugin-node-resolve', '@web/rollup-plugin-import-meta-assets', 'webpack']) {
+    const link = join(project.folder, 'node_modules', name);
+    await mkdir(dirname(link), { recursive: true });
+    await symlink(join(BUNDLERS, name), link);
+  }
   browser = await openBrowser('chromium');
 }, 120_000);
 afterAll(async () => {
@@ -63,8 +70,8 @@ describe('the example', () => {
   const threads = /^Ready, on wasm with [2-9]\d* threads$/;
   const one = 'Ready, on wasm with 1 threads';
 
-  test('built by Vite', async () => {
-    await succeed(join(project.folder, 'node_modules/vite/bin/vite.js'), ['build']);
+  /** Looks at what is in dist/, on a strict page with and without isolation. */
+  async function expectWorks(): Promise<void> {
     const folder = join(app, 'dist');
     expect(await readCharacter(folder, csp)).toEqual([one, expect.stringMatching(/^W \d/)]);
     expect(await readCharacter(folder, { ...csp, ...ISOLATED })).toEqual([
@@ -72,16 +79,30 @@ describe('the example', () => {
       expect.stringMatching(/^W \d/),
     ]);
     await rm(folder, { recursive: true });
+  }
+
+  const addPage = (): Promise<void> => cp(join(app, 'index.html'), join(app, 'dist/index.html'));
+
+  test('built by Vite', async () => {
+    await succeed(join(project.folder, 'node_modules/vite/bin/vite.js'), ['build']);
+    await expectWorks();
   });
 
   test('built by esbuild', async () => {
     expect(await succeed('esbuild.mjs', [])).toBe('');
-    const folder = join(app, 'dist');
-    expect(await readCharacter(folder, csp)).toEqual([one, expect.stringMatching(/^W \d/)]);
-    expect(await readCharacter(folder, { ...csp, ...ISOLATED })).toEqual([
-      expect.stringMatching(threads),
-      expect.stringMatching(/^W \d/),
-    ]);
+    await expectWorks();
+  });
+
+  test('built by webpack', async () => {
+    await succeed(join(BUNDLERS, 'webpack-cli/bin/cli.js'), ['--no-stats']);
+    await addPage();
+    await expectWorks();
+  });
+
+  test('built by Rollup', async () => {
+    await succeed(join(BUNDLERS, 'rollup/dist/bin/rollup'), ['--config', '--silent']);
+    await addPage();
+    await expectWorks();
   });
 });
 
