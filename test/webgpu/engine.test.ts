@@ -3,6 +3,7 @@ import type { ParameterStream, RunOptions } from '../../src/backend.js';
 import { type Layer, parametersOf } from '../../src/layers.js';
 import { createReferenceBackend } from '../../src/reference/backend.js';
 import { Tensor } from '../../src/tensor.js';
+import { findAdapter, requireAdapter } from '../../src/webgpu/adapter.js';
 import { createWebGPUBackend } from '../../src/webgpu/backend.js';
 import { expectClose } from '../support/close.js';
 import { generatedParameters, generatedTensor } from '../support/generated.js';
@@ -50,6 +51,23 @@ describe('limits', () => {
     const [reference] = await expected(NET, input(2), OPTIONS);
     expectClose(y?.data ?? [], reference?.data ?? [], { ...CLOSE, what: 'default limits' });
     executable.dispose();
+  });
+
+  test('VGG’s first linear layer, 392 MiB, with the default limits', { timeout: 120_000 }, async () => {
+    const { adapter } = requireAdapter(await findAdapter());
+    const device = await adapter.requestDevice();
+    const sizes: number[] = [];
+    const create = device.createBuffer.bind(device);
+    device.createBuffer = (descriptor) => {
+      sizes.push(descriptor.size);
+      return create(descriptor);
+    };
+    const layers = program({ op: 'linear', inFeatures: 25088, outFeatures: 4096 }, { op: 'relu' });
+    const backend = createWebGPUBackend({ gpuDevice: device, reason: '' });
+    await expectAsReference(backend, layers, generatedTensor('x', [1, 25088], 'input'), CLOSE);
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(128 * 2 ** 20);
+    expect(sizes.filter((size) => size > 64 * 2 ** 20).length).toBeGreaterThanOrEqual(4);
+    device.destroy();
   });
 
   // 50 rows of 72 floats are 14,400 bytes: with 4 KiB they take 12 rows a shard.
