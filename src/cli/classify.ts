@@ -3,10 +3,10 @@ import type { DeviceName } from '../device.js';
 import { VGGNetError } from '../errors.js';
 import type { VGGNet } from '../vgg.js';
 import { reportFailure, UsageError } from './failure.js';
-import { chooseModel, loadModel, requireWeights } from './model.js';
+import { chooseModel, loadModel, type PretrainedPlace, withWeights } from './model.js';
 import { formatDevice, formatMs, print, printable, printJson } from './output.js';
 
-export interface ClassifyFlags {
+export interface ClassifyFlags extends PretrainedPlace {
   readonly model?: string;
   readonly weights?: string;
   /** Default 5, or all classes if there are fewer. */
@@ -23,8 +23,7 @@ interface ClassifiedImage {
 
 /** `vggnet classify`. An image that fails is reported, and the others go on; the exit code is then 1. */
 export async function classify(files: readonly string[], flags: ClassifyFlags, signal: AbortSignal): Promise<number> {
-  const choice = chooseModel(flags);
-  requireWeights(choice);
+  const choice = withWeights(chooseModel(flags), flags);
   const { model, loadMs } = await loadModel(choice, { device: flags.device, signal });
   try {
     const topK = topOf(flags.top, model.config.numClasses);

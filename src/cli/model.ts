@@ -10,7 +10,7 @@ import { checkUsage, UsageError } from './failure.js';
 import { packageFile } from './package.js';
 import { withProgress } from './progress.js';
 
-/** A network of known layers, whose weights are elsewhere; or a file that describes itself. */
+/** A network of known layers, whose weights are elsewhere; one with its official weights; or a file that describes itself. */
 export type ModelChoice =
   | {
       readonly kind: 'network';
@@ -19,7 +19,14 @@ export type ModelChoice =
       readonly config: VGGConfig;
       readonly weights?: string;
     }
+  | { readonly kind: 'pretrained'; readonly label: string; readonly config: VGGConfig; readonly from: PretrainedPlace }
   | { readonly kind: 'file'; readonly label: string; readonly file: string | URL };
+
+/** Where official weights come from and are kept. */
+export interface PretrainedPlace {
+  readonly cacheDir?: string | undefined;
+  readonly baseUrl?: string | undefined;
+}
 
 const EMBEDDED = 'glyphs';
 
@@ -55,13 +62,17 @@ export function chooseModel({ model, weights }: { model?: string; weights?: stri
   throw new UsageError(`The file '${model}' brings its own weights; leave out --weights, or name a network by --model`);
 }
 
-/** @throws UsageError for a network by name without a file: random weights would answer nonsense */
-export function requireWeights(choice: ModelChoice): void {
-  if (choice.kind === 'file' || choice.weights !== undefined) return;
+/**
+ * The same with weights: a network by name without a file gets its official ones, as random weights would answer nonsense.
+ * @throws UsageError for a list without a file
+ */
+export function withWeights(choice: ModelChoice, { cacheDir, baseUrl }: PretrainedPlace): ModelChoice {
+  if (choice.kind !== 'network' || choice.weights !== undefined) return choice;
+  const { model, label, config } = choice;
+  if (typeof model === 'string') return { kind: 'pretrained', label, config, from: { cacheDir, baseUrl } };
   throw new UsageError(
-    `${choice.label} needs weights, which this package does not hold: give a file of them by ` +
-      "--weights FILE|URL, with torchvision's, timm's or the lesson's names. Without --model and --weights " +
-      'the embedded model glyphs reads printed characters',
+    `There are no official weights of ${label}: give a file of them by --weights FILE|URL, with torchvision's, timm's or ` +
+      "the lesson's names. Without --model and --weights the embedded model glyphs reads printed characters",
   );
 }
 
@@ -100,7 +111,7 @@ function parseList(text: string): Architecture | undefined {
  * @throws VGGNetError as `VGGNet.load`
  */
 export async function describeModel(choice: ModelChoice, signal: AbortSignal): Promise<VGGConfig> {
-  if (choice.kind === 'network') return choice.config;
+  if (choice.kind !== 'file') return choice.config;
   const source = await openWeights(choice.file, { signal });
   try {
     return await configOf(source, {});
@@ -130,6 +141,7 @@ export async function loadModel(
   const model = await withProgress(choice.label, (onProgress) => {
     const all = { ...options, onProgress };
     if (choice.kind === 'file') return VGGNet.load(choice.file, all);
+    if (choice.kind === 'pretrained') return VGGNet.fromPretrained(choice.label, { ...all, ...choice.from });
     return VGGNet.create(choice.model, { ...all, weights: choice.weights });
   });
   return { model, loadMs: performance.now() - start };

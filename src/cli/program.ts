@@ -54,7 +54,9 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .description('name what is in images: the most likely classes of each, with percent and times')
     .argument('<IMAGE...>', 'files or URLs: JPEG, PNG, WebP or GIF')
     .option('--model <NAME|FILE>', `${NAMES}; or a weights file that describes itself (default: glyphs)`)
-    .option('--weights <FILE|URL>', 'file of the weights of --model, or alone one that describes itself')
+    .option('--weights <FILE|URL>', WEIGHTS_TEXT)
+    .option(CACHE_FLAG, CACHE_TEXT)
+    .option('--base-url <URL>', 'a mirror to download them from')
     .option('--top <N>', 'how many classes to print (default: 5)', integer(1, MAX_COUNT))
     .addOption(deviceOption())
     .option('--json', 'print one JSON document')
@@ -62,7 +64,8 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
       'after',
       examples(
         'vggnet classify letter.png digit.png',
-        'vggnet classify photo.jpg --model vgg16 --weights vgg16.safetensors --top 3',
+        'vggnet classify photo.jpg --model vgg16 --top 3',
+        'vggnet classify photo.jpg --model vgg16 --weights vgg16.safetensors',
         'vggnet classify photo.jpg --weights my-own.safetensors --json',
       ),
     )
@@ -146,18 +149,16 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .helpCommand(false)
     .description('list or delete the official weights that were downloaded')
     .addHelpText('after', examples('vggnet cache list', 'vggnet cache clear --cache-dir ./weights'));
-  const folder = '--cache-dir <DIR>';
-  const folderText = 'the folder (default: VGGNET_CACHE, or vggnet where the system keeps caches)';
   cache
     .command('list')
     .description('list the files, with downloads that were cut')
-    .option(folder, folderText)
+    .option(CACHE_FLAG, CACHE_TEXT)
     .option('--json', 'print one JSON document')
     .action(async (flags: CacheFlags) => finish(await listCachedWeights(flags)));
   cache
     .command('clear')
     .description('delete them all, except what is being downloaded right now; other files in the folder stay')
-    .option(folder, folderText)
+    .option(CACHE_FLAG, CACHE_TEXT)
     .option('--json', 'print one JSON document')
     .action(async (flags: CacheFlags) => finish(await clearCachedWeights(flags)));
 
@@ -165,7 +166,9 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .command('serve')
     .description('answer HTTP requests: images to classes, tensors to logits')
     .option('--model <NAME|FILE>', `${NAMES}; or a weights file that describes itself (default: glyphs)`)
-    .option('--weights <FILE|URL>', 'file of the weights of --model, or alone one that describes itself')
+    .option('--weights <FILE|URL>', WEIGHTS_TEXT)
+    .option(CACHE_FLAG, CACHE_TEXT)
+    .option('--base-url <URL>', 'a mirror to download them from')
     .addOption(deviceOption())
     .option('--host <ADDRESS>', 'address to listen on; 0.0.0.0 for all', '127.0.0.1')
     .option('--port <N>', 'port to listen on; 0 for any that is free', integer(0, 65_535), 8000)
@@ -192,6 +195,10 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
 }
 
 const NAMES = 'vgg11 to vgg19, vgg11_bn to vgg19_bn, or glyphs';
+const WEIGHTS_TEXT =
+  "file of --model's weights, or alone one that describes itself (a name's default: the official ones, downloaded once)";
+const CACHE_FLAG = '--cache-dir <DIR>';
+const CACHE_TEXT = 'folder of downloads (default: VGGNET_CACHE, or vggnet where the system keeps caches)';
 const DEVICES = ['auto', 'wasm', 'webgpu', 'reference'];
 const INIT_SCHEMES = ['pytorch', 'torchvision'];
 const MAX_COUNT = 1_000_000;

@@ -5,10 +5,10 @@ import { VGGNetError } from '../errors.js';
 import { createHandler, type RequestHandler } from '../serve/handler.js';
 import type { ServeOptions } from '../serve/options.js';
 import { checkUsage, reportFailure } from './failure.js';
-import { chooseModel, loadModel, requireWeights } from './model.js';
+import { chooseModel, loadModel, type PretrainedPlace, withWeights } from './model.js';
 import { formatDevice, formatMs, print, printable } from './output.js';
 
-export interface ServeFlags {
+export interface ServeFlags extends PretrainedPlace {
   readonly model?: string;
   readonly weights?: string;
   readonly device: DeviceName;
@@ -25,8 +25,7 @@ export interface ServeFlags {
 
 /** `vggnet serve`: answers HTTP requests until a signal; then takes no more, and ends when the last is answered. */
 export async function serve(flags: ServeFlags, signal: AbortSignal): Promise<number> {
-  const choice = chooseModel(flags);
-  requireWeights(choice);
+  const choice = withWeights(chooseModel(flags), flags);
   const options = optionsOf(flags);
   const { model, loadMs } = await loadModel(choice, { device: flags.device, signal });
   try {

@@ -1,7 +1,12 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { newFolder, removeFolder } from '../hub/folder.js';
 import { createOwnModel, HOSTILE_LABEL, saveOwnModel } from './own-model.js';
 import { NO_GPU, repositoryFile, vggnet } from './run.js';
 
@@ -89,10 +94,35 @@ describe('vggnet classify', () => {
   });
 
   const unused = 'unused.png';
+
+  test('a network by name asks for its official weights, and says from where', async () => {
+    const asked: string[] = [];
+    const server = createServer(({ url = '' }, response) => {
+      asked.push(url);
+      response.writeHead(asked.length === 1 ? 404 : 200).end('no weights');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const cache = await newFolder();
+    try {
+      const args = ['classify', unused, '--model', 'VGG16', '--cache-dir', cache, '--base-url', origin];
+      const missing = await vggnet(args);
+      expect({ code: missing.code, stdout: missing.stdout }).toEqual({ code: 1, stdout: '' });
+      expect(missing.stderr).toMatch(new RegExp(`^vggnet: .*${origin}/.*404.* \\(IO\\)\n$`));
+      const wrong = await vggnet(args);
+      expect({ code: wrong.code, stdout: wrong.stdout }).toEqual({ code: 1, stdout: '' });
+      expect(wrong.stderr).toMatch(/\(CHECKSUM_MISMATCH\)\n$/);
+      expect(asked[0]).toMatch(/vgg16/);
+      expect(await readdir(cache)).toEqual([]);
+    } finally {
+      server.close();
+      await removeFolder(cache);
+    }
+  });
+
   test.each([
     [['--model', 'vgg61'], 2, 'UNKNOWN_MODEL', 'nearest: vgg11, vgg13, vgg16.'],
     [['--model', 'glyph'], 2, 'UNKNOWN_MODEL', 'nearest: glyphs'],
-    [['--model', 'vgg16'], 2, 'INVALID_ARGUMENT', '--weights FILE|URL'],
     [['--model', '8,M'], 2, 'INVALID_ARGUMENT', '--weights FILE|URL'],
     [['--model', own, '--weights', own], 2, 'INVALID_ARGUMENT', 'brings its own weights'],
     [['--top', '37'], 2, 'INVALID_ARGUMENT', 'from 1 to 36'],
