@@ -10,7 +10,7 @@ import type { Tensor } from '../tensor.js';
 import { VERSION } from '../version.js';
 import type { VGGNet } from '../vgg.js';
 import { abortable } from '../weights/abort.js';
-import { Batcher } from './batcher.js';
+import { Batcher, QueueFullError } from './batcher.js';
 import { answerTo, LATER, RequestError } from './failure.js';
 import { imageFiles, imageInput } from './images.js';
 import { Metrics } from './metrics.js';
@@ -73,6 +73,19 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
   metrics.gauge('vggnet_requests_waiting', 'Requests that wait for their forward.', () => batcher.waiting);
   metrics.gauge('vggnet_requests_active', 'Requests not answered yet.', () => active);
 
+  /** Images that are being decoded. They count as waiting, so that what will be refused is refused before that work. */
+  let decoding = 0;
+  const decode = async (file: Uint8Array<ArrayBuffer>, network: VGGNet, signal: AbortSignal): Promise<Tensor> => {
+    const waiting = batcher.waiting + decoding;
+    if (waiting >= settings.maxQueue + settings.maxBatch) throw new QueueFullError(`${waiting} images wait already`);
+    decoding++;
+    try {
+      return await imageInput(file, network, reader, signal);
+    } finally {
+      decoding--;
+    }
+  };
+
   const app = new Hono<Env>();
   const failed = (c: Context, error: unknown): Response => {
     const { status, code, message, headers } = answerTo(error instanceof HTTPException ? fromHono(error) : error);
@@ -122,7 +135,7 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
     const { files, many } = await imageFiles(c.req.raw);
     const labels = await network.labels();
     const one = async (file: Uint8Array<ArrayBuffer>): Promise<Prediction[]> => {
-      const input = await imageInput(file, network, reader, signal);
+      const input = await decode(file, network, signal);
       const [probabilities] = await batcher.submit(input, ['prob'], signal);
       const { data } = probabilities as Tensor;
       if (data.every(Number.isFinite)) return topClasses(data, topK, labels);

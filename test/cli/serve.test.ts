@@ -1,35 +1,7 @@
-import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
-import { type Finished, repositoryFile, vggnet } from './run.js';
-
-const LETTER = readFileSync(repositoryFile('examples/images/glyph-W.png'));
-
-interface Running {
-  readonly url: string;
-  readonly child: ChildProcess;
-  readonly ended: Promise<Finished>;
-}
-
-/** Starts `vggnet serve` on a free port, and waits until it listens. */
-function start(...args: string[]): Promise<Running> {
-  return new Promise((resolve, reject) => {
-    let child: ChildProcess;
-    let output = '';
-    const ended = vggnet(['serve', '--port', '0', ...args], (process) => {
-      child = process;
-      child.stdout?.on('data', (text: string) => {
-        output += text;
-        const url = /^Listening on (\S+)$/m.exec(output)?.[1];
-        if (url) resolve({ url, child, ended });
-      });
-    });
-    ended.then(({ stderr }) => reject(new Error(`vggnet serve ended: ${stderr}`)), reject);
-  });
-}
-
-const classify = (url: string): Promise<Response> => fetch(new URL('/classify', url), { method: 'POST', body: LETTER });
+import { vggnet } from './run.js';
+import { classify, LETTER, start } from './serving.js';
 
 describe('vggnet serve', () => {
   test('answers until SIGTERM, lets the request in progress end, and exits by 0', async () => {
@@ -70,7 +42,7 @@ describe('vggnet serve', () => {
     [['--max-batch', '0'], '--max-batch'],
     [['--port', '70000'], '--port'],
     [['--cors', 'nowhere'], 'cors must be'],
-    [['--model', 'vgg16'], 'needs weights'],
+    [['--model', '8,M'], 'no official weights'],
   ])('refuses %j as wrong use', async (args, message) => {
     const { code, stderr } = await vggnet(['serve', ...args]);
     expect(code).toBe(2);

@@ -331,6 +331,28 @@ describe('load and faults', () => {
     expect([(await first).status, (await second).status]).toEqual([200, 200]);
   });
 
+  test('images that are being decoded count as waiting', async () => {
+    let decoded = 0;
+    let release: () => void = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const image = { data: new Uint8Array(32 * 32 * 4), width: 32, height: 32 };
+    const decode = async (): Promise<typeof image> => {
+      decoded++;
+      await released;
+      return image;
+    };
+    const busy = createHandler(model, { maxBatch: 1, maxDelay: 0, maxQueue: 2, decode });
+    const taken = [0, 1, 2].map(() => post('/classify', LETTER_A, busy));
+    await until(() => decoded === 3);
+    expect(await post('/classify', LETTER_A, busy)).toMatchObject({ status: 503, json: { code: 'QUEUE_FULL' } });
+    expect(decoded).toBe(3);
+    release();
+    expect((await taken[0])?.status).toBe(200);
+    await Promise.all(taken);
+  });
+
   test('a request that takes too long is answered by 504, and its forward is aborted', async () => {
     const aborted = { count: 0 };
     const busy = createHandler(slow([], aborted), { timeout: 50 });
