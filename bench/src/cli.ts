@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { compareRows, formatVerdicts, restartNoise, suspects } from './check.js';
@@ -26,6 +26,9 @@ interface Options {
   readonly rows: readonly string[];
   readonly samples?: number;
 }
+
+/** Of the machine's memory for each process that waits: VGG16 takes 0.6 GiB, in a browser twice that. */
+const WAITING_BYTES = 1.6 * 2 ** 30;
 
 const EXAMPLES = `
 Examples:
@@ -228,6 +231,7 @@ async function measureInto(groups: Group[], context: Context, file: RowFile, row
         file.add(row);
       },
       log: (line) => console.log(line),
+      waiting: Math.floor(totalmem() / WAITING_BYTES),
     });
     await suite.run(groups);
   } finally {

@@ -122,7 +122,7 @@ const BROWSERS = ['chromium', 'firefox'];
 
 /** The library beside what people use now: in the main Node, then each runtime's own. */
 export function peerGroups(make: RowMaker, quick: boolean, threads: readonly number[]): Group[] {
-  const effort = quick ? { warmup: 1, samples: 6 } : { warmup: 2, samples: 11 };
+  const effort = quick ? { warmup: 1, samples: 6 } : { warmup: 2, samples: 9 };
   const peer = (system: SystemName, backend: BackendName, count: number): RowPlan =>
     make.forward('peers', `${system}-${backend}/t${count}`, { system, backend, threads: count }, effort);
   const groups = threads.map((count) => ({
@@ -141,7 +141,7 @@ export function peerGroups(make: RowMaker, quick: boolean, threads: readonly num
 
 /** The machine's Node has plain SIMD if it is a Node 20; tfjs has threads in pages alone. */
 function runtimePeerGroups(make: RowMaker, quick: boolean, threads: readonly number[]): Group[] {
-  const effort = { warmup: 1, samples: quick ? 6 : 7 };
+  const effort = { warmup: 1, samples: 6 };
   const group = (runtime: string, count: number, systems: readonly SystemName[]): Group => ({
     id: `peers/${runtime}/t${count}`,
     rows: systems.map((system) => ({
@@ -206,7 +206,7 @@ export function webgpuGroups(make: RowMaker): Group[] {
     })),
   });
   const all = ['vggnet', 'onnxruntime-web', 'tfjs'] as const;
-  const small = { warmup: 1, samples: 5 };
+  const small = { warmup: 0, samples: 3 };
   return [
     // onnxruntime-web and tfjs have WebGPU for pages.
     group('webgpu', make.runtime, WEBGPU_SIZE, ['vggnet'], small),

@@ -37,9 +37,11 @@ export interface Opened {
   readonly firstMs: number;
 }
 
-/** A loaded system, waiting for requests. One request at a time. */
+/** A loaded system with one batch, waiting for requests. One request at a time. */
 export interface Session {
   readonly opened: Opened;
+  /** The same process with another batch, which is run once: its `firstMs` is the load and that run. */
+  withBatch(batch: number): Promise<Session>;
   /** One forward, input to logits in JavaScript's hands, in milliseconds by the runtime's own clock. */
   sample(): Promise<number>;
   /** The logits of the last forward, (batch, 1000). */
@@ -50,6 +52,6 @@ export interface Session {
   kernel(name: string, samples: number): Promise<KernelSamples>;
   /** The most memory that the process has had, in bytes; undefined if the runtime does not tell. */
   peakMemory(): Promise<number | undefined>;
-  /** Never rejects. */
+  /** Ends the process, for all batches. Never rejects. */
   close(): Promise<void>;
 }

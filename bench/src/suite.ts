@@ -1,5 +1,6 @@
 import { type Job, type JobFiles, Unavailable } from './job.js';
 import { type Group, type RowPlan, stepBytes } from './plan.js';
+import { SessionPool } from './pool.js';
 import { gflopsOf, type LayerSamples, measured, QUIET, type Row, summarise } from './record.js';
 import { compareLogits, type Reference } from './reference.js';
 import type { Runtime, Session } from './session.js';
@@ -28,6 +29,8 @@ export interface SuiteOptions {
   /** Every row as it is done, also the skipped ones. */
   readonly onRow: (row: Row) => void;
   readonly log: (line: string) => void;
+  /** How many processes may stay for a later group that wants the same. */
+  readonly waiting: number;
 }
 
 /** What one row has so far. */
@@ -38,6 +41,8 @@ interface Progress {
   layers: Map<string, LayerSamples & { samples: number[] }>;
   /** Of rows whose samples are processes: the most memory of each. */
   peaks: number[];
+  /** Of other rows: the most memory by the end of the first forward. */
+  peakMemory?: number | undefined;
   failure?: string;
 }
 
@@ -48,21 +53,28 @@ export class Suite {
   readonly #run = new Date().toISOString();
   /** Before the group that is under way. */
   #otherLoad = 0;
+  readonly #pool: SessionPool;
 
   constructor(options: SuiteOptions) {
     this.#options = options;
+    this.#pool = new SessionPool({ open: (plan) => this.#open(plan), waiting: options.waiting });
   }
 
   /** Stops at an interrupt, with what was measured until then given to `onRow`. */
   async run(groups: readonly Group[]): Promise<void> {
     await this.#findRuntimes(groups);
-    for (const [i, group] of groups.entries()) {
-      if (this.#options.signal.aborted) return;
-      this.#options.log(`${group.id}: ${group.rows.length} rows`);
-      await this.#group(group);
-      const model = group.rows[0]?.job.model;
-      const later = groups.slice(i + 1).some(({ rows }) => rows.some((row) => row.job.model === model));
-      if (model && !later) this.#options.files.release(model);
+    try {
+      for (const [i, group] of groups.entries()) {
+        if (this.#options.signal.aborted) return;
+        this.#options.log(`${group.id}: ${group.rows.length} rows`);
+        await this.#group(group);
+        await this.#pool.settle(groups.slice(i + 1));
+        const model = group.rows[0]?.job.model;
+        const later = groups.slice(i + 1).some(({ rows }) => rows.some((row) => row.job.model === model));
+        if (model && !later) this.#options.files.release(model);
+      }
+    } finally {
+      await this.#pool.close();
     }
   }
 
@@ -123,7 +135,8 @@ export class Suite {
     // One after the other, so that no load disturbs another's.
     for (const row of rows) {
       await this.#attempt(row, async () => {
-        row.session = await this.#open(row.plan);
+        row.session = await this.#pool.take(row.plan);
+        row.peakMemory = await row.session.peakMemory();
       });
     }
     const rounds = Math.max(...rows.map(({ plan }) => plan.warmup + plan.samples));
@@ -131,9 +144,7 @@ export class Suite {
       for (const row of rows) await this.#attempt(row, () => this.#sample(row, round));
     }
     for (const row of rows) {
-      const extra = await this.#finish(row);
-      await row.session?.close();
-      this.#emit(group, row, extra);
+      this.#emit(group, row, await this.#finish(row));
     }
   }
 
@@ -184,16 +195,16 @@ export class Suite {
     if (round >= plan.warmup) samples.push(ms);
   }
 
-  /** What is asked of a system after its samples: its output and its memory. */
+  /** What a row says beside its samples: its load, its memory, and how far its output is from the reference. */
   async #finish(row: Progress): Promise<Partial<Row>> {
     const { session, plan } = row;
     const extra: { -readonly [Key in keyof Row]?: Row[Key] } = {};
     if (!session || row.samples.length === 0) return extra;
     const { loadMs, firstMs } = session.opened;
-    Object.assign(extra, { loadMs: Math.round(loadMs), firstMs: Math.round(firstMs) });
+    const { peakMemory } = row;
+    Object.assign(extra, { loadMs: Math.round(loadMs), firstMs: Math.round(firstMs), peakMemory });
     if (row.layers.size > 0) extra.layers = [...row.layers.values()];
     await this.#attempt(row, async () => {
-      extra.peakMemory = await session.peakMemory();
       const { model, size } = plan.job;
       const reference = this.#options.files.reference(model, size);
       if (!reference) return;
@@ -212,7 +223,7 @@ export class Suite {
       // An interrupt is not the row's failure: it keeps its samples.
       if (this.#options.signal.aborted) return;
       row.failure = this.#reason(error);
-      await row.session?.close();
+      if (row.session) await this.#pool.discard(row.session);
     }
   }
 

@@ -34,29 +34,36 @@ function group(...models: string[]): Group {
 async function run(
   groups: Group[],
   script: Script,
-  options: { files?: Partial<SuiteFiles>; signal?: AbortSignal } = {},
+  options: { files?: Partial<SuiteFiles>; signal?: AbortSignal; waiting?: number } = {},
 ): Promise<{ rows: Row[]; calls: string[] }> {
   const calls: string[] = [];
   const rows: Row[] = [];
   const runtime: Runtime = {
     name: 'fake',
     find: async () => ({ name: 'fake', version: '1.2.3' }),
-    async open({ model }: Job): Promise<Session> {
+    async open({ model, batch }: Job): Promise<Session> {
       calls.push(`open ${model}`);
       if (model === 'missing') throw new Unavailable('not installed');
       let samples = 0;
-      return {
+      let memory = 1000 * batch;
+      const session = (logits: number): Session => ({
         opened: { system: { version: '9', build: 'b', threads: 1 }, loadMs: 10, firstMs: 20 },
         async sample() {
           calls.push(model);
           return (script[model] ?? (() => 5))(samples++);
         },
-        logits: async () => Float32Array.of(model === 'liar' ? 2 : 1),
+        logits: async () => new Float32Array(logits).fill(model === 'liar' ? 2 : 1),
         profile: () => Promise.reject(new Unavailable('no profile')),
         kernel: () => Promise.reject(new Unavailable('no kernels')),
-        peakMemory: async () => 1000,
+        peakMemory: async () => memory,
         close: async () => void calls.push(`close ${model}`),
-      };
+        withBatch: async (more) => {
+          calls.push(`${model} with ${more}`);
+          memory = 1000 * more;
+          return session(more);
+        },
+      });
+      return session(batch);
     },
   };
   const suite = new Suite({
@@ -74,6 +81,7 @@ async function run(
     signal: options.signal ?? new AbortController().signal,
     onRow: (row) => rows.push(row),
     log: () => undefined,
+    waiting: options.waiting ?? 8,
   });
   await suite.run(groups);
   return { rows, calls };
@@ -149,6 +157,55 @@ describe('a group', () => {
     const [plan] = group('a').rows as [RowPlan];
     const { rows } = await run([{ id: 'g', rows: [{ ...plan, runtime: 'chromium' }] }], {});
     expect(rows[0]?.skipped).toBe("the suite has no runtime 'chromium'");
+  });
+});
+
+describe('a process', () => {
+  const withBatch = (id: string, ...batches: number[]): Group => {
+    const [plan] = group('a').rows as [RowPlan];
+    return { id, rows: batches.map((batch) => ({ ...plan, id: `${id}/b${batch}`, job: { ...plan.job, batch } })) };
+  };
+  const opens = (calls: string[]): string[] => calls.filter((call) => /open|close|with/.test(call));
+
+  test('serves later rows that want the same system, and ends after the last', async () => {
+    const { rows, calls } = await run([group('a', 'b'), group('c', 'a'), group('d')], {});
+    expect(opens(calls)).toEqual(['open a', 'open b', 'close b', 'open c', 'close a', 'close c', 'open d', 'close d']);
+    expect(rows.map(({ samples }) => samples.length)).toEqual([3, 3, 3, 3, 3]);
+  });
+
+  test('serves larger batches after smaller ones, each with its own memory', async () => {
+    const { rows, calls } = await run([withBatch('x', 1, 8), withBatch('y', 8)], {});
+    expect(opens(calls)).toEqual(['open a', 'a with 8', 'close a', 'close a']);
+    expect(rows.map(({ id, peakMemory }) => [id, peakMemory])).toEqual([
+      ['x/b1', 1000],
+      ['x/b8', 8000],
+      ['y/b8', 8000],
+    ]);
+  });
+
+  test('that has run a larger batch is no measure of a smaller one’s memory', async () => {
+    const { calls } = await run([withBatch('x', 8), withBatch('y', 1)], {});
+    expect(opens(calls)).toEqual(['open a', 'close a', 'open a', 'close a']);
+  });
+
+  test('that has died serves no more', async () => {
+    let died = false;
+    const a = (): number => {
+      if (died) return 1;
+      died = true;
+      throw new Error('ended by SIGKILL');
+    };
+    const { rows, calls } = await run([group('a'), group('a')], { a });
+    expect(opens(calls)).toEqual(['open a', 'close a', 'open a', 'close a']);
+    expect(rows.map(({ skipped }) => skipped)).toEqual(['ended by SIGKILL', undefined]);
+  });
+
+  test('ends early where too many would wait, the one that is wanted last first', async () => {
+    const { calls } = await run([group('a', 'b', 'c'), group('b'), group('c'), group('a')], {}, { waiting: 2 });
+    expect(opens(calls)).toEqual([
+      ...['open a', 'open b', 'open c', 'close a'],
+      ...['close b', 'close c', 'open a', 'close a'],
+    ]);
   });
 });
 

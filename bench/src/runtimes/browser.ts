@@ -48,7 +48,7 @@ export interface BrowserOptions {
   readonly launch: (options: LaunchOptions) => Promise<DrivenPage>;
 }
 
-/** A browser as a runtime: for every row a browser of its own, without a window, with a profile that is thrown away. */
+/** A browser as a runtime: for every system a browser of its own, without a window, with a profile that is thrown away. */
 export class BrowserRuntime extends ExecutableRuntime implements Runtime {
   readonly #options: BrowserOptions;
 
@@ -96,7 +96,7 @@ export class BrowserRuntime extends ExecutableRuntime implements Runtime {
       await connection.limited('loading the page', page.open(server.origin + PAGE));
       const files = servedFiles(join(benchFolder, '..'), server.origin, job.files);
       const opened = await connection.ask({ call: 'open', job: { ...job, files } });
-      return new RemoteSession(connection, opened as Opened);
+      return new RemoteSession(connection, opened as Opened, job.batch);
     } catch (error) {
       await connection.close();
       throw error;

@@ -44,7 +44,7 @@ export class ProcessRuntime extends ExecutableRuntime implements Runtime {
     });
     const connection = new ProcessConnection(child, this.name, options);
     try {
-      return new RemoteSession(connection, (await connection.ask({ call: 'open', job })) as Opened);
+      return new RemoteSession(connection, (await connection.ask({ call: 'open', job })) as Opened, job.batch);
     } catch (error) {
       await connection.close();
       throw error;

@@ -35,24 +35,31 @@ function adapterTold(system: SystemInfo): SystemInfo {
 export class RemoteSession implements Session {
   readonly opened: Opened;
   readonly #connection: Connection;
+  readonly #batch: number;
 
-  constructor(connection: Connection, opened: Opened) {
+  constructor(connection: Connection, opened: Opened, batch: number) {
     this.#connection = connection;
+    this.#batch = batch;
     this.opened = { ...opened, system: adapterTold(opened.system) };
   }
 
+  async withBatch(batch: number): Promise<Session> {
+    const ms = (await this.#connection.ask({ call: 'first', batch })) as number;
+    return new RemoteSession(this.#connection, { ...this.opened, firstMs: this.opened.loadMs + ms }, batch);
+  }
+
   async sample(): Promise<number> {
-    return (await this.#connection.ask({ call: 'sample' })) as number;
+    return (await this.#connection.ask({ call: 'sample', batch: this.#batch })) as number;
   }
 
   async logits(): Promise<Float32Array> {
     // NaN has no JSON and comes as null.
-    const values = (await this.#connection.ask({ call: 'logits' })) as (number | null)[];
+    const values = (await this.#connection.ask({ call: 'logits', batch: this.#batch })) as (number | null)[];
     return Float32Array.from(values, (value) => value ?? Number.NaN);
   }
 
   async profile(): Promise<Profile> {
-    const profile = (await this.#connection.ask({ call: 'profile' })) as Profile | undefined;
+    const profile = (await this.#connection.ask({ call: 'profile', batch: this.#batch })) as Profile | undefined;
     if (!profile) throw new Unavailable('this system does not tell the times of its layers');
     return profile;
   }
