@@ -2,9 +2,12 @@
  * linear: out[n, o] = Σ i  in[n, i] · weight[o, i] + bias[o], then ReLU if asked for.
  *
  * The weights stay as the file has them, row-major (OUT, IN): at batch 1 this is a matrix–vector product that
- * runs at memory speed, so nothing is gained by packing and a load is a plain copy.
+ * runs at memory speed, so nothing is gained by packing and a load is a plain copy. Weights in fewer bits become float32
+ * a few rows and columns at a time, in L1, and give the bits that the same weights in float32 would.
  */
+import { expandRow, rowBytes, scaleBytes } from './expand';
 import { SCRATCH } from './gemm';
+import { linearInt8 } from './linear-int8';
 import { V, madd, sum4 } from './simd';
 import { cut } from './team';
 
@@ -18,8 +21,16 @@ export class LinearArgs {
   batch: i32;
   inFeatures: i32;
   outFeatures: i32;
-  /** SCRATCH bytes for each thread, of which a thread uses batch · 4 vectors, and 12 at least. */
+  /** SCRATCH bytes for each thread, of which a thread uses EXPANDED, then batch · 4 vectors, and 12 at least. */
   scratch: usize;
+  /** How the weights lie: 0 for float32, or one of expand.ts. */
+  kind: i32;
+  /** Of the weights, where their kind has any: row by row. */
+  scales: usize;
+  /** Where linear-int8.ts has its inputs' digits; 0: the weights become float32. */
+  digits: usize;
+  /** The relaxed dot product may be used: what `hasDots` says. */
+  dots: i32;
 }
 
 /**
@@ -28,15 +39,24 @@ export class LinearArgs {
  * the same for any batch, so that an image gives the same bits alone and among others.
  */
 const KC: i32 = 2048;
+/** Bytes from one row to the next of what four rows are expanded to: a line more, so that they share no set of L1. */
+const PITCH: usize = <usize>KC * 4 + 64;
+/** Bytes of four expanded rows. */
+export const EXPANDED: i32 = 4 * <i32>PITCH;
 
 export function linear(args: LinearArgs, thread: i32, threads: i32): void {
   const first = cut(args.outFeatures, 4, thread, threads), last = cut(args.outFeatures, 4, thread + 1, threads);
-  const sums = args.scratch + <usize>(thread * SCRATCH);
+  const expanded = args.scratch + <usize>(thread * SCRATCH), sums = expanded + EXPANDED;
   let o = first;
+  if (args.digits != 0) return linearInt8(args, thread, threads);
+  if (args.kind != 0) {
+    for (; o < last; o += 4) rows4(args, expanded, sums, o, min(4, last - o));
+    return;
+  }
   if (args.batch == 1) {
     for (; o + 11 < last; o += 12) rows12(args, sums, o);
   }
-  for (; o + 3 < last; o += 4) rows4(args, sums, o);
+  for (; o + 3 < last; o += 4) rows4(args, expanded, sums, o, 4);
   for (; o < last; o++) {
     for (let n = 0; n < args.batch; n++) row1(args, n, o);
   }
@@ -44,7 +64,7 @@ export function linear(args: LinearArgs, thread: i32, threads: i32): void {
 
 // @ts-ignore: decorator
 @inline
-function finish(args: LinearArgs, n: i32, o: i32, sum: f32): void {
+export function finish(args: LinearArgs, n: i32, o: i32, sum: f32): void {
   const value = sum + load<f32>(args.bias + (<usize>o << 2));
   // Not max(): ReLU keeps NaN.
   const result: f32 = args.relu && value < 0 ? 0 : value;
@@ -81,36 +101,52 @@ function row1(args: LinearArgs, n: i32, o: i32): void {
  * whole cache line of each row, as rows of 16 KiB all fall into one set of the L1 cache, which has eight ways.
  */
 function rows12(args: LinearArgs, sums: usize, o: i32): void {
-  const k = args.inFeatures, rowBytes = <usize>k << 2, x = args.input;
-  const w = args.weights + <usize>o * rowBytes;
+  const k = args.inFeatures, rowSize = <usize>k << 2, x = args.input;
+  const w = args.weights + <usize>o * rowSize;
   const whole = k & ~3;
   memory.fill(sums, 0, 12 * V);
-  for (let from = 0; from < whole; from += KC) dots12(x, w, rowBytes, sums, from, min(from + KC, whole));
+  for (let from = 0; from < whole; from += KC) dots12(x, w, rowSize, sums, from, min(from + KC, whole));
   for (let i = 0; i < 12; i++) {
     const sum = sum4(v128.load(sums + <usize>i * V));
-    finish(args, 0, o + i, sum + tail(x, w + <usize>i * rowBytes, whole, k));
+    finish(args, 0, o + i, sum + tail(x, w + <usize>i * rowSize, whole, k));
   }
 }
 
-/** Four outputs of the whole batch: the weights come from memory once. */
-function rows4(args: LinearArgs, sums: usize, o: i32): void {
-  const k = args.inFeatures, batch = args.batch;
-  const rowBytes = <usize>k << 2;
-  const w = args.weights + <usize>o * rowBytes;
-  const whole = k & ~3;
+/** Four outputs of the whole batch, of which `count` are there: the weights come from memory once. */
+function rows4(args: LinearArgs, expanded: usize, sums: usize, o: i32, count: i32): void {
+  const k = args.inFeatures, batch = args.batch, whole = k & ~3;
+  const rowSize = <usize>k << 2;
+  let w = args.weights + <usize>o * rowSize, pitch = rowSize;
   memory.fill(sums, 0, <usize>batch * 4 * V);
-  for (let from = 0; from < whole; from += KC) {
+  for (let from = 0; from < k; from += KC) {
     const to = min(from + KC, whole);
-    let n = 0;
-    for (; n + 2 < batch; n += 3) dots4x3(args, sums, w, n, from, to);
-    for (; n < batch; n++) dots4x1(args, sums, w, n, from, to);
-  }
-  for (let n = 0; n < batch; n++) {
-    const x = args.input + <usize>n * rowBytes;
-    for (let i = 0; i < 4; i++) {
-      const sum = sum4(v128.load(sums + <usize>(n * 4 + i) * V));
-      finish(args, n, o + i, sum + tail(x, w + <usize>i * rowBytes, whole, k));
+    if (args.kind != 0) {
+      expand4(args, o, count, from, min(from + KC, k), expanded);
+      // Column i lies where it would in rows that begin here.
+      w = expanded - (<usize>from << 2);
+      pitch = PITCH;
     }
+    let n = 0;
+    for (; n + 2 < batch; n += 3) dots4x3(args, sums, w, pitch, n, from, to);
+    for (; n < batch; n++) dots4x1(args, sums, w, pitch, n, from, to);
+  }
+  // The columns past the last whole vector are in the last slice.
+  for (let n = 0; n < batch; n++) {
+    const x = args.input + <usize>n * rowSize;
+    for (let i = 0; i < count; i++) {
+      const sum = sum4(v128.load(sums + <usize>(n * 4 + i) * V));
+      finish(args, n, o + i, sum + tail(x, w + <usize>i * pitch, whole, k));
+    }
+  }
+}
+
+/** Columns [from, to) of up to four rows as float32. */
+function expand4(args: LinearArgs, o: i32, count: i32, from: i32, to: i32, out: usize): void {
+  const kind = args.kind, size = rowBytes(kind, args.inFeatures), scaleSize = scaleBytes(kind, args.inFeatures);
+  for (let i = 0; i < count; i++) {
+    const row = <usize>(o + i);
+    expandRow(kind, args.weights + row * size, args.scales + row * scaleSize, from, to, out);
+    out += PITCH;
   }
 }
 
@@ -122,10 +158,10 @@ function addTo(address: usize, value: v128): void {
 }
 
 /** Adds columns [from, to) of four rows of weights times three inputs to their sums. */
-function dots4x3(args: LinearArgs, sums: usize, w: usize, n: i32, from: i32, to: i32): void {
-  const rowBytes = <usize>args.inFeatures << 2;
-  const x0 = args.input + <usize>n * rowBytes, x1 = x0 + rowBytes, x2 = x1 + rowBytes;
-  const w0 = w, w1 = w0 + rowBytes, w2 = w1 + rowBytes, w3 = w2 + rowBytes;
+function dots4x3(args: LinearArgs, sums: usize, w: usize, pitch: usize, n: i32, from: i32, to: i32): void {
+  const rowSize = <usize>args.inFeatures << 2;
+  const x0 = args.input + <usize>n * rowSize, x1 = x0 + rowSize, x2 = x1 + rowSize;
+  const w0 = w, w1 = w0 + pitch, w2 = w1 + pitch, w3 = w2 + pitch;
   const s = sums + <usize>n * 4 * V;
   let s00 = f32x4.splat(0), s01 = s00, s02 = s00, s03 = s00;
   let s10 = s00, s11 = s00, s12 = s00, s13 = s00;
@@ -144,10 +180,10 @@ function dots4x3(args: LinearArgs, sums: usize, w: usize, n: i32, from: i32, to:
 }
 
 /** The same for one input. */
-function dots4x1(args: LinearArgs, sums: usize, w: usize, n: i32, from: i32, to: i32): void {
-  const rowBytes = <usize>args.inFeatures << 2;
-  const x = args.input + <usize>n * rowBytes;
-  const w0 = w, w1 = w0 + rowBytes, w2 = w1 + rowBytes, w3 = w2 + rowBytes;
+function dots4x1(args: LinearArgs, sums: usize, w: usize, pitch: usize, n: i32, from: i32, to: i32): void {
+  const rowSize = <usize>args.inFeatures << 2;
+  const x = args.input + <usize>n * rowSize;
+  const w0 = w, w1 = w0 + pitch, w2 = w1 + pitch, w3 = w2 + pitch;
   const s = sums + <usize>n * 4 * V;
   let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
   const end = <usize>to << 2;
@@ -172,10 +208,10 @@ function line(x: usize, w: usize, sum: v128): v128 {
 }
 
 /** Adds columns [from, to) of twelve rows of weights times an input to their sums. */
-function dots12(x: usize, w: usize, rowBytes: usize, s: usize, from: i32, to: i32): void {
-  const w0 = w, w1 = w0 + rowBytes, w2 = w1 + rowBytes, w3 = w2 + rowBytes, w4 = w3 + rowBytes, w5 = w4 + rowBytes;
-  const w6 = w5 + rowBytes, w7 = w6 + rowBytes, w8 = w7 + rowBytes, w9 = w8 + rowBytes, w10 = w9 + rowBytes;
-  const w11 = w10 + rowBytes;
+function dots12(x: usize, w: usize, rowSize: usize, s: usize, from: i32, to: i32): void {
+  const w0 = w, w1 = w0 + rowSize, w2 = w1 + rowSize, w3 = w2 + rowSize, w4 = w3 + rowSize, w5 = w4 + rowSize;
+  const w6 = w5 + rowSize, w7 = w6 + rowSize, w8 = w7 + rowSize, w9 = w8 + rowSize, w10 = w9 + rowSize;
+  const w11 = w10 + rowSize;
   let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0;
   let s10 = s0, s11 = s0;
   let i = <usize>from << 2;

@@ -4,6 +4,7 @@
  * so any number of threads gives the same result to the bit.
  */
 import { Conv2dArgs, conv2d } from './conv2d';
+import { Conv2dInt8Args, conv2dInt8 } from './conv2d-int8';
 import { conv2dRgb, isRgb } from './conv2d-rgb';
 import { LinearArgs, linear } from './linear';
 import { MaxPool2dArgs, maxPool2d } from './pool';
@@ -14,6 +15,7 @@ export const CONV2D: i32 = 1;
 export const WINOGRAD: i32 = 2;
 export const MAX_POOL2D: i32 = 3;
 export const LINEAR: i32 = 4;
+export const CONV2D_INT8: i32 = 5;
 
 /** Runs an operation on this thread and `threads` − 1 helpers. `control` is the control block, zeroed at first. */
 export function parallel(operation: i32, args: usize, control: usize, threads: i32): void {
@@ -54,6 +56,8 @@ function share(operation: i32, args: usize, thread: i32, threads: i32): void {
       return maxPool2d(changetype<MaxPool2dArgs>(args), thread, threads);
     case LINEAR:
       return linear(changetype<LinearArgs>(args), thread, threads);
+    case CONV2D_INT8:
+      return conv2dInt8(changetype<Conv2dInt8Args>(args), thread, threads);
     default:
       unreachable();
   }

@@ -1,6 +1,7 @@
 import type { Drawable } from './image/canvas.js';
 import type { ImagePreset } from './image/preset.js';
 import type { Layer } from './layers.js';
+import type { Precision } from './precision.js';
 import type { Tensor } from './tensor.js';
 import type { GPUTensor } from './webgpu/tensor.js';
 
@@ -43,6 +44,8 @@ export interface DeviceInfo {
 
 export interface Backend {
   readonly device: DeviceInfo;
+  /** To these precisions it rounds weights itself; to others they come rounded. */
+  readonly rounds?: readonly Precision[];
   /**
    * Takes ownership of the parameters as they arrive.
    * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, or whatever the stream throws; nothing stays allocated then
@@ -75,7 +78,7 @@ export interface RunOptions {
 export interface StepTime {
   /** The layer, with those that were fused into it after a '+'. */
   readonly name: string;
-  /** 'direct', or 'winograd4' and the like with the tile's size, for a convolution; '' where there is one way only. */
+  /** 'direct', 'int8', or 'winograd4' and the like with the tile's size, for a convolution; '' where there is one way only. */
   readonly algorithm: string;
   readonly ms: number;
 }

@@ -3,7 +3,6 @@ import { VGGNetError } from './errors.js';
 import { createWasmBackend } from './wasm/backend.js';
 import type { Threads } from './wasm/threads.js';
 import { type FoundAdapter, findAdapter, requireAdapter } from './webgpu/adapter.js';
-import type { Precision } from './webgpu/ops/pack.js';
 
 /** What a model may be asked to run on. */
 export type DeviceName = 'auto' | 'wasm' | 'webgpu' | 'reference';
@@ -29,11 +28,6 @@ export interface DeviceOptions {
    * where that saves some. Default: what WebAssembly allows, 4 GiB.
    */
   memoryLimit?: number | undefined;
-  /**
-   * WebGPU: how weights are stored, 'fp32' or 'fp16', which takes half the memory; sums are float32 in both.
-   * Default 'fp32'.
-   */
-  precision?: Precision | undefined;
   /**
    * WebGPU: compute on this device and not on one of the model's own. It stays the caller's: `dispose()` leaves it
    * alive, and when it is lost the model is too.
@@ -93,9 +87,9 @@ function createOnWasm(
 async function createOnGPU(
   found: FoundAdapter | undefined,
   reason: string,
-  { gpuDevice, precision }: DeviceOptions,
+  { gpuDevice }: DeviceOptions,
 ): Promise<Backend> {
   // On demand: who runs on WebAssembly has no use for the shaders.
   const { createWebGPUBackend } = await import('./webgpu/backend.js');
-  return createWebGPUBackend({ found, gpuDevice, precision, reason });
+  return createWebGPUBackend({ found, gpuDevice, reason });
 }

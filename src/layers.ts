@@ -1,4 +1,5 @@
 import type { Architecture, VGGConfig } from './config.js';
+import type { Precision } from './precision.js';
 
 /** What every layer has: a name as papers write it (`conv3_2`, `fc7`) and torchvision's module path. */
 interface Named {
@@ -12,6 +13,10 @@ export interface Conv2d extends Named {
   readonly op: 'conv2d';
   readonly inChannels: number;
   readonly outChannels: number;
+  /** How its weights are stored. Default 'fp32'. */
+  readonly precision?: Exclude<Precision, 'int4'>;
+  /** In int8: the largest input that is told from larger ones. Default: the largest of each image. */
+  readonly inputRange?: number;
 }
 /** Batch norm over (N, H, W) of each channel, eps 1e-5, momentum 0.1. */
 export interface BatchNorm2d extends Named {
@@ -39,6 +44,8 @@ export interface Linear extends Named {
   readonly op: 'linear';
   readonly inFeatures: number;
   readonly outFeatures: number;
+  /** How its weights are stored. Default 'fp32'. */
+  readonly precision?: Precision;
 }
 /** In train mode each value is zero with probability p and otherwise scaled by 1 / (1 − p). */
 export interface Dropout extends Named {

@@ -4,12 +4,14 @@ import { throwIfAborted, VGGNetError } from './errors.js';
 import { defaultPreset, type ImagePreset, presetChannels, validatePreset } from './image/preset.js';
 import type { Layer } from './layers.js';
 import { leastSide } from './shape.js';
+import type { Precision } from './precision.js';
 import type { InitScheme } from './weights/init.js';
 import { completeStream, matchWeights } from './weights/match.js';
 import { CONFIG_KEY, decodeConfig } from './weights/metadata.js';
+import { recogniseNaming, toCanonical } from './weights/naming.js';
 import type { LoadProgress } from './weights/progress.js';
 import type { Reopen } from './weights/reopen.js';
-import type { WeightSource } from './weights/source.js';
+import type { StoredPrecision, WeightSource } from './weights/source.js';
 
 export interface LoadOptions {
   /** Refuse a file that lacks a tensor, has one too many, or has one of another shape. Default true. */
@@ -41,6 +43,27 @@ export interface IncompatibleKeys {
 export interface Loaded {
   readonly executable: Executable;
   readonly keys: IncompatibleKeys;
+}
+
+/** The layers with the precisions that a file has them in. */
+export function withStored(layers: readonly Layer[], source: WeightSource | undefined): readonly Layer[] {
+  const stored = storedByPath(source);
+  if (stored.size === 0) return layers;
+  return layers.map((layer) => {
+    const found = stored.get(layer.path);
+    if (!found || (layer.op !== 'conv2d' && layer.op !== 'linear')) return layer;
+    const { precision, inputRange } = found;
+    if (layer.op === 'linear') return { ...layer, precision };
+    return { ...layer, precision: precision as Exclude<Precision, 'int4'>, ...(inputRange && { inputRange }) };
+  });
+}
+
+function storedByPath(source: WeightSource | undefined): Map<string, StoredPrecision> {
+  const naming = source?.stored && recogniseNaming(source.entries.map(({ name }) => name));
+  if (!naming) return new Map();
+  return new Map(
+    [...(source?.stored ?? [])].map(([name, one]) => [(toCanonical(name, naming) ?? '').replace(/\.weight$/, ''), one]),
+  );
 }
 
 /** The configuration that a weights file describes by its metadata, or by the names and shapes of its tensors. */
@@ -104,13 +127,13 @@ export async function compileModel(
   async function* again(): ParameterStream {
     const anew = await reopen?.();
     try {
-      yield* (await openParameters(config, layers, anew, { ...options, signal: undefined })).stream;
+      yield* (await openParameters(backend, config, layers, anew, { ...options, signal: undefined })).stream;
     } finally {
       await anew?.close();
     }
   }
   try {
-    const { stream, keys } = await openParameters(config, layers, source, options);
+    const { stream, keys } = await openParameters(backend, config, layers, source, options);
     const { signal } = options;
     const once = source !== undefined && reopen === undefined;
     const executable = await backend.compile({ layers, inputShape: usualShape(config, layers) }, stream, {
@@ -130,6 +153,7 @@ export function usualShape(config: VGGConfig, layers: readonly Layer[]): number[
 }
 
 async function openParameters(
+  backend: Backend,
   config: VGGConfig,
   layers: readonly Layer[],
   source: WeightSource | undefined,
@@ -144,12 +168,30 @@ async function openParameters(
   if (!source) {
     const initial = await random();
     const all = new Set(initial.entries.map((entry) => entry.name));
-    return { stream: initial.chunks(all, signal), keys: { missingKeys: [], unexpectedKeys: [] } };
+    const stream = await rounded(initial.chunks(all, signal), layers, backend);
+    return { stream, keys: { missingKeys: [], unexpectedKeys: [] } };
   }
   const match = matchWeights(source, layers, { strict });
   const missingKeys = [...match.missing, ...match.replaced];
   const only = new Set(missingKeys);
   const fill = missingKeys.length > 0 ? await random(only) : undefined;
-  const stream = completeStream(match, fill, signal);
+  const stream = await rounded(completeStream(match, fill, signal), layers, backend, storedByPath(source));
   return { stream, keys: { missingKeys, unexpectedKeys: match.unexpected } };
+}
+
+/** The stream with weights rounded to their layers' precision, where neither the file nor the backend has done so. */
+async function rounded(
+  stream: ParameterStream,
+  layers: readonly Layer[],
+  { rounds = [] }: Backend,
+  stored: ReadonlyMap<string, StoredPrecision> = new Map(),
+): Promise<ParameterStream> {
+  const open = layers.filter((layer) => {
+    if (layer.op !== 'conv2d' && layer.op !== 'linear') return false;
+    const { precision = 'fp32' } = layer;
+    return precision !== 'fp32' && precision !== stored.get(layer.path)?.precision && !rounds.includes(precision);
+  });
+  if (open.length === 0) return stream;
+  const { roundedStream } = await import('./weights/round.js');
+  return roundedStream(stream, open);
 }

@@ -2,9 +2,10 @@ import type { StepTime } from './backend.js';
 import type { ModelOptions } from './config.js';
 import type { DeviceOptions } from './device.js';
 import type { ImageOptions, LoadOptions } from './load.js';
+import type { PrecisionOptions } from './precision.js';
 import type { WeightsInput } from './weights/bytes.js';
 
-export interface CreateOptions extends ModelOptions, LoadOptions, ImageOptions, DeviceOptions {
+export interface CreateOptions extends ModelOptions, LoadOptions, ImageOptions, DeviceOptions, PrecisionOptions {
   /**
    * A weights file (safetensors, .pth, .onnx, .npz): path, URL, bytes, Blob, Response or stream. Without one the weights
    * are random.

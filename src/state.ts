@@ -2,9 +2,11 @@ import type { Executable } from './backend.js';
 import type { VGGConfig } from './config.js';
 import { type Layer, parametersOf } from './layers.js';
 import { Tensor } from './tensor.js';
-import { CONFIG_KEY, encodeConfig } from './weights/metadata.js';
+import { CONFIG_KEY, encodeConfig, PRECISION_KEY } from './weights/metadata.js';
 import { checkScheme, type NamingScheme, rename, renamedShape } from './weights/naming.js';
-import { type SaveOptions, writeSafetensors } from './weights/write.js';
+import { packedTensors, type RecipeEntry } from './weights/recipe.js';
+import type { StoredPrecision } from './weights/source.js';
+import { type SaveOptions, type WriteEntry, type WriteValues, writeSafetensors } from './weights/write.js';
 
 /* What a model has learned, on its way out. */
 
@@ -13,6 +15,8 @@ export interface StateEntry {
   readonly name: string;
   readonly shape: readonly number[];
   readonly read: () => Promise<Float32Array>;
+  /** Set for weights. */
+  readonly stored?: StoredPrecision | undefined;
 }
 
 /** @throws VGGNetError `INVALID_ARGUMENT` for an unknown scheme */
@@ -23,11 +27,14 @@ export function stateEntries(
   naming: NamingScheme = 'torchvision',
 ): StateEntry[] {
   checkScheme(naming);
-  return layers.flatMap(parametersOf).map(({ name, shape }) => ({
-    name: rename(name, naming),
-    shape: renamedShape(name, shape, naming, poolSize),
-    read: () => executable.readParameter(name),
-  }));
+  return layers.flatMap((layer) =>
+    parametersOf(layer).map(({ name, shape }) => ({
+      name: rename(name, naming),
+      shape: renamedShape(name, shape, naming, poolSize),
+      read: () => executable.readParameter(name),
+      stored: name === `${layer.path}.weight` ? storedOf(layer) : undefined,
+    })),
+  );
 }
 
 export async function readState(entries: readonly StateEntry[]): Promise<Map<string, Tensor>> {
@@ -36,14 +43,48 @@ export async function readState(entries: readonly StateEntry[]): Promise<Map<str
   return state;
 }
 
-/** A state as a safetensors file with the network's description. */
+function storedOf(layer: Layer): StoredPrecision | undefined {
+  if (layer.op !== 'conv2d' && layer.op !== 'linear') return undefined;
+  const { precision = 'fp32' } = layer;
+  if (precision === 'fp32') return undefined;
+  return layer.op === 'conv2d' ? { precision, inputRange: layer.inputRange } : { precision };
+}
+
+/** A state as a safetensors file with the network's description; weights in fewer bits stay so. */
 export function saveState(
   entries: readonly StateEntry[],
   config: VGGConfig,
   options: SaveOptions,
 ): ReadableStream<Uint8Array> {
-  const byName = new Map(entries.map((entry) => [entry.name, entry]));
-  const read = (name: string): Promise<Float32Array> => (byName.get(name) as StateEntry).read();
-  const metadata = { format: 'pt', ...options.metadata, [CONFIG_KEY]: encodeConfig(config) };
-  return writeSafetensors(entries, read, { ...options, metadata });
+  const tensors = entries.flatMap(fileTensors);
+  const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  const recipe: Record<string, RecipeEntry> = {};
+  for (const { name, shape, stored } of entries) {
+    if (stored) recipe[name] = { ...stored, shape } as RecipeEntry;
+  }
+  const metadata = {
+    format: 'pt',
+    ...options.metadata,
+    [CONFIG_KEY]: encodeConfig(config),
+    ...(Object.keys(recipe).length > 0 && { [PRECISION_KEY]: JSON.stringify(recipe) }),
+  };
+  return writeSafetensors(tensors, (name) => (byName.get(name) as FileTensor).read(), { ...options, metadata });
+}
+
+interface FileTensor extends WriteEntry {
+  readonly read: () => Promise<WriteValues>;
+}
+
+/** What a value of the state is in the file. */
+function fileTensors({ name, shape, read, stored }: StateEntry): FileTensor[] {
+  const precision = stored?.precision ?? 'fp32';
+  if (precision === 'fp32') return [{ name, shape, read }];
+  if (precision === 'fp16') return [{ name, shape, read, dtype: 'F16' }];
+  const packed = packedTensors(name, shape, precision);
+  // On demand: few models are saved so.
+  const pack = async (): Promise<typeof import('./weights/pack.js')> => import('./weights/pack.js');
+  return [
+    { ...packed.scales, read: async () => (await pack()).scalesOf(await read(), shape, precision) },
+    { ...packed.weight, read: async () => (await pack()).packWeight(await read(), shape, precision) },
+  ];
 }

@@ -1,5 +1,6 @@
 import type { VGGConfig } from './config.js';
 import { type Layer, parametersOf } from './layers.js';
+import type { Precision } from './precision.js';
 import { inferShapes } from './shape.js';
 import { formatShape, numel } from './tensor.js';
 
@@ -25,7 +26,7 @@ export interface ModelSummary {
   readonly layers: readonly LayerSummary[];
   readonly parameters: number;
   readonly macs: number;
-  /** Bytes of all parameters and running statistics in float32. */
+  /** Bytes of all parameters and running statistics, as their layers' precision stores them. */
   readonly parameterBytes: number;
   /** Bytes of all weights in Winograd's form, which the model keeps beside them; 0 on a device that has none. */
   readonly transformedBytes: number;
@@ -65,18 +66,31 @@ export function summarize(
   });
   const sum = (of: (row: LayerSummary) => number): number => rows.reduce((total, row) => total + of(row), 0);
   const sizes = [numel(inputShape) * BYTES, ...rows.map((row) => row.outputBytes)];
-  const held = layers.flatMap(parametersOf).reduce((total, spec) => total + numel(spec.shape), 0);
   const summary = {
     name: config.name,
     inputShape: [...inputShape],
     layers: rows,
     parameters: sum((row) => row.parameters),
     macs: sum((row) => row.macs),
-    parameterBytes: held * BYTES,
+    parameterBytes: layers.reduce((total, layer) => total + storedBytes(layer), 0),
     transformedBytes: sum((row) => row.transformedBytes),
     activationBytes: Math.max(...rows.map((_, i) => (sizes[i] as number) + (sizes[i + 1] as number))),
   };
   return { ...summary, toString: () => formatSummary(summary) };
+}
+
+/** Bytes of a weight, with its scales: a float32 for each output channel in int8, a bfloat16 for 32 inputs in int4. */
+function weightBytes(precision: Precision, out: number, columns: number): number {
+  if (precision === 'int8') return out * (columns + 4);
+  if (precision === 'int4') return out * (Math.ceil(columns / 2) + 2 * Math.ceil(columns / 32));
+  return out * columns * (precision === 'fp16' ? 2 : 4);
+}
+
+function storedBytes(layer: Layer): number {
+  const precision = ('precision' in layer && layer.precision) || 'fp32';
+  return parametersOf(layer).reduce((total, { shape: [out = 0, ...rest] }) => {
+    return total + (rest.length > 0 ? weightBytes(precision, out, numel(rest)) : out * BYTES);
+  }, 0);
 }
 
 /** The number of learned values of a layer. */
@@ -125,7 +139,7 @@ function formatSummary(summary: Omit<ModelSummary, 'toString'>): string {
     rule,
     ...lines.slice(1),
     rule,
-    `parameters             ${count(summary.parameters)} (${mib(summary.parameterBytes)} with running statistics, float32)`,
+    `parameters             ${count(summary.parameters)} (${mib(summary.parameterBytes)} with running statistics)`,
     `multiply-accumulates   ${count(summary.macs)}`,
     `Winograd's weights     ${mib(summary.transformedBytes)} more`,
     `activations            ${mib(summary.activationBytes)} at once`,

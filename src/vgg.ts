@@ -20,9 +20,11 @@ import {
   type LoadOptions,
   usualShape,
   withImageOptions,
+  withStored,
 } from './load.js';
 import { layerNamed } from './names.js';
 import type { ClassifyOptions, CreateOptions, ForwardOptions, OnGPU, Profile } from './options.js';
+import { withOptions } from './precision.js';
 import { checkSeed } from './random.js';
 import { inferShapes } from './shape.js';
 import { readState, type StateEntry, saveState, stateEntries } from './state.js';
@@ -120,9 +122,12 @@ export class VGGNet {
     const config = withImageOptions(base, options);
     checkSeed(options.seed ?? 0);
     const backend = await createBackend(options);
-    const layers = layersOf(config);
-    const opened = typeof source === 'function' ? await source() : source;
+    let layers: readonly Layer[] = layersOf(config);
     const { weights } = options;
+    // A wrong one shows before anything is opened.
+    withOptions(layers, options);
+    const opened = typeof source === 'function' ? await source() : source;
+    layers = withOptions(withStored(layers, opened), options);
     const reopen = typeof source === 'function' ? source : weights === undefined ? undefined : reopener(weights);
     const loaded = await compileModel(backend, config, layers, opened, options, reopen);
     return new VGGNet(config, backend, layers, loaded, options.seed ?? 0);
@@ -241,6 +246,30 @@ export class VGGNet {
     const macs = new Map(this.summary(input.shape).layers.map((layer) => [layer.name, layer.macs]));
     const layers = steps.map((step) => ({ ...step, macs: macs.get(step.name.split('+')[0] as string) ?? 0 }));
     return { layers, totalMs: layers.reduce((total, layer) => total + layer.ms, 0) };
+  }
+
+  /**
+   * For each convolution after the first, how large its inputs become in some forwards, but for one in 10,000: what
+   * `inputRanges` takes.
+   * @param inputs as `forward` takes them, such as images that `preprocess` made
+   * @throws VGGNetError as `forward`
+   */
+  async calibrate(
+    inputs: Iterable<Tensor> | AsyncIterable<Tensor>,
+    options: ForwardOptions = {},
+  ): Promise<Record<string, number>> {
+    const { rangedInputs, rangeOf } = await import('./calibrate.js');
+    const ranged = rangedInputs(this.#layers);
+    const ranges: Record<string, number> = Object.fromEntries(ranged.map(({ conv }) => [conv, 0]));
+    if (ranged.length === 0) return ranges;
+    const names = ranged.map(({ input }) => input);
+    for await (const tensor of inputs) {
+      const values = await this.features(tensor, names, options);
+      for (const { conv, input } of ranged) {
+        ranges[conv] = Math.max(ranges[conv] as number, rangeOf(values[input] as Tensor));
+      }
+    }
+    return ranges;
   }
 
   /**

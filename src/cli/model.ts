@@ -3,6 +3,7 @@ import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '.
 import type { DeviceName } from '../device.js';
 import { configOf } from '../load.js';
 import { nearest } from '../nearest.js';
+import type { PrecisionOption } from '../precision.js';
 import { VGGNet } from '../vgg.js';
 import type { InitScheme } from '../weights/init.js';
 import { openWeights } from '../weights/open.js';
@@ -129,6 +130,8 @@ export interface ModelLoadOptions {
   readonly device: DeviceName;
   readonly seed?: number | undefined;
   readonly init?: InitScheme | undefined;
+  readonly precision?: PrecisionOption | undefined;
+  readonly inputRanges?: Readonly<Record<string, number>> | undefined;
   readonly signal: AbortSignal;
 }
 

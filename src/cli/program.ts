@@ -3,6 +3,7 @@ import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 
 import { type BenchFlags, bench } from './bench.js';
 import { type CacheFlags, clearCachedWeights, listCachedWeights } from './cache.js';
 import { type ClassifyFlags, classify } from './classify.js';
+import { type ConvertFlags, convert, parsePrecision } from './convert.js';
 import { UsageError } from './failure.js';
 import { type ForwardFlags, forward } from './forward.js';
 import { packageFile } from './package.js';
@@ -143,6 +144,39 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     )
     .addHelpText('after', '\nNetworks named without a file get random weights, which take as long as any others.')
     .action(async (models: string[], flags: BenchFlags) => finish(await bench(models, flags, signal)));
+
+  program
+    .command('convert')
+    .description('write weights in fewer bits, and say what that does to the answers')
+    .argument('<IN>', `weights file; or ${NAMES}`)
+    .argument('<OUT>', 'safetensors file to write')
+    .requiredOption(
+      '--precision <LIST>',
+      'fp32, fp16, int8 or int4 for all layers, and LAYER=PRECISION for some; conv and fc are all of a kind',
+      parsePrecision,
+    )
+    .option('--calibrate <DIR>', 'folder of images, by which the ranges of activations are fixed (default: per image)')
+    .option(CACHE_FLAG, CACHE_TEXT)
+    .option('--base-url <URL>', 'a mirror to download official weights from')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      examples(
+        'vggnet convert vgg16.pth vgg16-small.safetensors --precision int8,fc=int4',
+        'vggnet convert vgg16 vgg16-int8.safetensors --precision int8,conv1_1=fp32 --calibrate photos',
+      ),
+    )
+    .addHelpText(
+      'after',
+      [
+        '',
+        'int8 has a scale for each output channel; int4, for linear layers, one for each 32 inputs',
+        '(convolutions are int8 then). The answers are compared on the images of --calibrate, or on noise.',
+      ].join('\n'),
+    )
+    .action(async (input: string, output: string, flags: ConvertFlags) =>
+      finish(await convert(input, output, flags, signal)),
+    );
 
   const cache = program
     .command('cache')

@@ -2,7 +2,7 @@ import type { Backend, DeviceInfo, Executable } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { hasWorkers } from './assets.js';
 import { WorkerExecutable } from './client.js';
-import { transformedBytes, type WinogradOption } from './convolution.js';
+import { isTransformed, transformedBytes, type WinogradOption } from './convolution.js';
 import { chooseBuild, compileKernels } from './kernels.js';
 import { chooseForms, type MemoryOptions } from './memory.js';
 import { resolveThreads, type Threads } from './threads.js';
@@ -46,7 +46,7 @@ export function createWasmBackend(options: WasmOptions): Backend {
     transformedBytes(program) {
       return chooseForms(program, memory).map((form, index) => {
         const layer = program.layers[index];
-        return form === 'direct' || layer?.op !== 'conv2d' ? 0 : transformedBytes(layer, form);
+        return isTransformed(form) && layer?.op === 'conv2d' ? transformedBytes(layer, form) : 0;
       });
     },
   };

@@ -1,4 +1,4 @@
-import type { Conv2d } from '../layers.js';
+import type { Conv2d, Layer } from '../layers.js';
 import { align, BYTES, channelStride } from './layout.js';
 
 /*
@@ -6,8 +6,10 @@ import { align, BYTES, channelStride } from './layout.js';
  * constants were fitted to measured layers (ARCHITECTURE.md has the figures).
  */
 
-/** How a convolution is computed: directly, or by Winograd's F(m×m, 3×3) with m = 4 or 6. */
-export type Form = 'direct' | TileSize;
+/** How a convolution is computed: directly, in whole numbers, or by Winograd's F(m×m, 3×3) with m = 4 or 6. */
+export type Form = Float | 'int8';
+/** Those in float32. */
+type Float = 'direct' | TileSize;
 export type TileSize = 4 | 6;
 export const TILE_SIZES: readonly TileSize[] = [4, 6];
 
@@ -41,7 +43,7 @@ export function tileCount(size: TileSize, images: number, height: number, width:
  * The cost of a layer in one form for one image. Threads and the batch play no part: an image has the same bits on any
  * number of threads, and alone as among others.
  */
-export function convolutionCost(layer: Conv2d, form: Form, height: number, width: number): number {
+export function convolutionCost(layer: Conv2d, form: Float, height: number, width: number): number {
   const { inChannels, outChannels } = layer;
   const weights = (form === 'direct' ? 9 : placesOf(form)) * inChannels * outChannels;
   const tiles = form === 'direct' ? height * width : tileCount(form, 1, height, width);
@@ -56,9 +58,51 @@ export function canTransform(index: number): boolean {
 }
 
 /** The cheapest of `forms` for one image. */
-export function cheapestForm(layer: Conv2d, forms: readonly Form[], height: number, width: number): Form {
-  const cost = (form: Form): number => convolutionCost(layer, form, height, width);
+export function cheapestForm(layer: Conv2d, forms: readonly Float[], height: number, width: number): Float {
+  const cost = (form: Float): number => convolutionCost(layer, form, height, width);
   return forms.reduce((best, form) => (cost(form) < cost(best) ? form : best));
+}
+
+/** A form in which the weights are there beside the direct one. */
+export function isTransformed(form: Form | undefined): form is TileSize {
+  return typeof form === 'number';
+}
+
+/** Most channels for which whole numbers do: of the input, for sums in 32 bits; of the output, for a thread's scratch. */
+const MOST_IN = 14_000;
+const MOST_OUT = 32_768;
+
+/** True if a layer runs in whole numbers: what comes in must not be negative, which is so after a ReLU. */
+export function runsInInt8(layers: readonly Layer[], index: number): boolean {
+  const layer = layers[index];
+  const before = layers.slice(0, index).findLast(({ op }) => !KEEPS_SIGN.has(op));
+  if (before?.op !== 'relu') return false;
+  if (layer?.op === 'linear') {
+    return (layer.precision === 'int8' || layer.precision === 'int4') && layer.inFeatures <= 9 * MOST_IN;
+  }
+  if (layer?.op !== 'conv2d' || layer.precision !== 'int8') return false;
+  return layer.inChannels <= MOST_IN && layer.outChannels <= MOST_OUT;
+}
+
+/** Operations that make nothing negative of what is not. */
+const KEEPS_SIGN: ReadonlySet<Layer['op']> = new Set(['maxPool2d', 'adaptiveAvgPool2d', 'flatten', 'dropout']);
+
+/** The memory that a convolution in whole numbers works in. */
+export interface Int8Workspace {
+  /** Bytes of the threads' maxima, and of all. */
+  readonly maxima: number;
+  readonly bytes: number;
+}
+
+export function int8Workspace(images: number, height: number, width: number, inStride: number, threads: number): Int8Workspace {
+  const maxima = align(threads * images * BYTES);
+  return { maxima, bytes: maxima + align(images * (height + 2) * (width + 2) * inStride) };
+}
+
+/** The digits of a linear layer's inputs, and their ranges: `digitBytes` of assembly/linear-int8.ts. */
+export function digitBytes(batch: number, inFeatures: number): number {
+  const padded = Math.ceil(inFeatures / 32) * 32;
+  return align(batch * (2 * padded + padded / 8 + BYTES));
 }
 
 /** Columns of the widest tile of the first layer's kernel. */

@@ -4,11 +4,11 @@ import { VGGNetError } from '../errors.js';
 import type { Step } from '../fuse.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear } from '../layers.js';
 import { allocate, formatShape, numel, type TensorData } from '../tensor.js';
-import { tileCount } from './convolution.js';
+import { type Int8Workspace, tileCount } from './convolution.js';
 import { Heap } from './heap.js';
 import { instantiateKernels, type Kernels } from './kernels.js';
 import { BYTES, readValue, valueBytes } from './layout.js';
-import { ARGUMENT_BYTES, CONTROL, chooseForms, type MemoryOptions, SCRATCH } from './memory.js';
+import { ARGUMENT_BYTES, CONTROL, chooseForms, EXPANDED, type MemoryOptions, SCRATCH } from './memory.js';
 import { Parameters } from './parameters.js';
 import { type Call, makePlan, type Placed, type Plan, type Planner, type Winograd } from './plan.js';
 
@@ -52,6 +52,8 @@ export class Engine {
   readonly #control: number;
   readonly #args: number;
   readonly #scratch: number;
+  /** 1 where the relaxed dot product may be used. */
+  readonly #dots: number;
   /** Running statistics of the forward in progress, which it changes when it is complete. */
   #updates: (() => void)[] = [];
   /** Batch norm's folded scales do not hold the running statistics as they are now. */
@@ -66,6 +68,7 @@ export class Engine {
     heap.i32.fill(0, this.#control / 4, (this.#control + CONTROL) / 4);
     this.#args = heap.keep(ARGUMENT_BYTES);
     this.#scratch = heap.keep(SCRATCH * options.threads);
+    this.#dots = kernels.hasDots(this.#scratch);
     const forms = chooseForms(program, options);
     this.#parameters = new Parameters(heap, kernels, program.layers, forms);
     this.#planner = {
@@ -208,7 +211,7 @@ export class Engine {
     await control.pause();
   }
 
-  #compute({ step, input, output, winograd, pool, workspace }: Call, options: RunOptions): void {
+  #compute({ step, input, output, winograd, int8, pool, workspace }: Call, options: RunOptions): void {
     const from = this.#address(input);
     const to = this.#address(output);
     const [n = 0, c = 0, h = 0, w = 0] = input.shape;
@@ -226,6 +229,7 @@ export class Engine {
     switch (layer.op) {
       case 'conv2d':
         if (winograd) this.#winograd(layer, step, winograd, pool, input, output, workspace);
+        else if (int8) this.#conv2dInt8(layer, step, int8, input, output, workspace);
         else this.#conv2d(layer, step, pool, input, output);
         break;
       case 'batchNorm2d':
@@ -241,7 +245,7 @@ export class Engine {
         kernels.relu(from, valueBytes(input) / BYTES);
         break;
       case 'linear':
-        this.#linear(layer, step, input, output);
+        this.#linear(layer, step, input, output, int8 && this.#heap.arena + workspace);
         break;
       case 'dropout': {
         const scale = dropoutScale(layer.p);
@@ -275,6 +279,40 @@ export class Engine {
       this.#scratch,
       n * h * w,
       Number(pool),
+    ]);
+  }
+
+  #conv2dInt8(
+    layer: Conv2d,
+    { index, batchNorm, relu }: Step,
+    { maxima }: Int8Workspace,
+    input: Placed,
+    output: Placed,
+    at: number,
+  ): void {
+    const { weight, weightScales, bias, scale } = this.#parameters.conv(index);
+    const folded = batchNorm && this.#parameters.norm(index + 1);
+    const [n = 0, , h = 0, w = 0] = input.shape;
+    const workspace = this.#heap.arena + at;
+    this.#parallel(this.#kernels.CONV2D_INT8, [
+      this.#address(input),
+      this.#address(output),
+      weight,
+      weightScales as number,
+      folded?.scale ?? scale,
+      folded?.shift ?? bias,
+      Number(relu),
+      h,
+      w,
+      input.stride,
+      layer.outChannels,
+      output.stride,
+      n,
+      this.#scratch,
+      workspace,
+      workspace + maxima,
+      floatBits(layer.inputRange ?? 0),
+      this.#dots,
     ]);
   }
 
@@ -317,12 +355,13 @@ export class Engine {
     ]);
   }
 
-  #linear(layer: Linear, { index, relu }: Step, input: Placed, output: Placed): void {
-    const { weight, bias } = this.#parameters.linear(index);
+  /** @param digits the address of a workspace in which it runs in whole numbers */
+  #linear(layer: Linear, { index, relu }: Step, input: Placed, output: Placed, digits = 0): void {
+    const { weight, kind, scales, bias } = this.#parameters.linear(index);
     const { inFeatures, outFeatures } = layer;
     const batch = input.shape[0] as number;
-    // The kernel keeps four vectors of sums for each row in the scratch.
-    const most = Math.floor(SCRATCH / 64);
+    // The kernel keeps four vectors of sums for each row in the scratch, and four rows of weights.
+    const most = Math.floor((SCRATCH - EXPANDED) / 64);
     for (let row = 0; row < batch; row += most) {
       const from = this.#address(input) + row * inFeatures * BYTES;
       const to = this.#address(output) + row * outFeatures * BYTES;
@@ -337,6 +376,10 @@ export class Engine {
         inFeatures,
         outFeatures,
         this.#scratch,
+        kind,
+        scales,
+        digits,
+        this.#dots,
       ]);
     }
   }
@@ -385,12 +428,18 @@ export class Engine {
   }
 }
 
+/** A float32 as the word of an argument struct. */
+function floatBits(value: number): number {
+  return new Int32Array(Float32Array.of(value).buffer)[0] as number;
+}
+
 /** What a call does, for a profile. */
-function describe({ step, winograd, names, output }: Call): Omit<StepTime, 'ms'> {
+function describe({ step, winograd, int8, names, output }: Call): Omit<StepTime, 'ms'> {
   if (!step) return { name: `to ${output.layout}`, algorithm: '' };
   const { layer } = step;
   const fused = names.filter((name) => name !== layer.name);
-  const algorithm = layer.op !== 'conv2d' ? '' : winograd ? `winograd${winograd.size}` : 'direct';
+  const form = winograd ? `winograd${winograd.size}` : int8 ? 'int8' : 'direct';
+  const algorithm = layer.op === 'conv2d' ? form : '';
   return { name: [layer.name, ...fused].join('+'), algorithm };
 }
 

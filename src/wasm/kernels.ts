@@ -13,7 +13,9 @@ export interface Kernels {
   readonly NR: WebAssembly.Global;
   readonly SCRATCH: WebAssembly.Global;
   readonly CONTROL: WebAssembly.Global;
+  readonly EXPANDED: WebAssembly.Global;
   readonly CONV2D: WebAssembly.Global;
+  readonly CONV2D_INT8: WebAssembly.Global;
   readonly WINOGRAD: WebAssembly.Global;
   readonly MAX_POOL2D: WebAssembly.Global;
   readonly LINEAR: WebAssembly.Global;
@@ -41,6 +43,25 @@ export interface Kernels {
     inChannels: number,
     inStride: number,
   ): void;
+  hasDots(scratch: number): number;
+  packConv2dInt8(
+    values: number,
+    oc: number,
+    inChannels: number,
+    inStride: number,
+    packed: number,
+    scales: number,
+  ): void;
+  unpackConv2dInt8(
+    packed: number,
+    scales: number,
+    oc: number,
+    inChannels: number,
+    inStride: number,
+    values: number,
+  ): void;
+  packRow(kind: number, values: number, columns: number, row: number, scales: number): void;
+  expandRow(kind: number, row: number, scales: number, from: number, to: number, out: number): void;
   packWinograd(
     size: number,
     direct: number,

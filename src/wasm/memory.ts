@@ -6,6 +6,7 @@ import {
   canTransform,
   convolutionCost,
   type Form,
+  runsInInt8,
   TILE_SIZES,
   type TileSize,
   transformedBytes,
@@ -30,8 +31,12 @@ export interface MemoryOptions {
 
 /** Bytes of an operation's arguments. */
 export const ARGUMENT_BYTES = 128;
-/** SCRATCH of assembly/gemm.ts, bytes for each thread, and CONTROL of assembly/team.ts; a test compares them. */
+/**
+ * SCRATCH of assembly/gemm.ts, bytes for each thread, EXPANDED of assembly/linear.ts, bytes of it, and CONTROL of
+ * assembly/team.ts; a test compares them.
+ */
 export const SCRATCH = 246_720;
+export const EXPANDED = 33_024;
 export const CONTROL = 384;
 
 /** Bytes that are kept below the arena of activations. */
@@ -58,13 +63,14 @@ export function chooseForms(program: Program, { winograd, threads, memoryLimit }
   };
 
   const candidates = findCandidates(layers, shape, winograd);
-  const best: Form[] = layers.map(() => 'direct');
+  const plain = (): Form[] => layers.map((_, index) => (runsInInt8(layers, index) ? 'int8' : 'direct'));
+  const best = plain();
   for (const { index, form } of [...candidates].sort((a, b) => a.cost - b.cost)) {
     if (best[index] === 'direct') best[index] = form;
   }
   if (needs(best) <= limit) return best;
 
-  const forms: Form[] = layers.map(() => 'direct');
+  const forms = plain();
   const costs = new Map<number, number>();
   let least = needs(forms);
   for (const { index, form, cost } of [...candidates].sort((a, b) => b.worth - a.worth)) {
@@ -112,7 +118,7 @@ function findCandidates(
   let [h, w] = [height, width];
   for (const [index, layer] of layers.entries()) {
     if (layer.op === 'maxPool2d') [h, w] = [Math.floor(h / 2), Math.floor(w / 2)];
-    if (layer.op !== 'conv2d' || !canTransform(index)) continue;
+    if (layer.op !== 'conv2d' || !canTransform(index) || runsInInt8(layers, index)) continue;
     const direct = convolutionCost(layer, 'direct', h, w);
     for (const form of winograd === true ? TILE_SIZES : [winograd]) {
       const cost = convolutionCost(layer, form, h, w);

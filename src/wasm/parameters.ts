@@ -3,16 +3,27 @@ import type { BatchNorm2d, Conv2d, Layer, Linear, ParameterSpec } from '../layer
 import { parametersOf } from '../layers.js';
 import { type Arriving, ParameterTable } from '../parameter-table.js';
 import { numel } from '../tensor.js';
-import { type Form, placesOf, type TileSize } from './convolution.js';
+import { type Form, isTransformed, transformedBytes } from './convolution.js';
 import type { Heap } from './heap.js';
 import type { Kernels } from './kernels.js';
 import { align, BYTES, channelStride } from './layout.js';
-import { inputStride, parameterBytes, STAGE } from './parameter-bytes.js';
+import {
+  convBytes,
+  inputStride,
+  linearBytes,
+  parameterBytes,
+  type RowKind,
+  rowKind,
+  stageValues,
+} from './parameter-bytes.js';
+import { ConvInt8Store, ConvStore, LinearStore, type Packing, PlainStore, type Store } from './stores.js';
 
 /** Where a layer's parameters are, in bytes. Every vector has `channelStride` values, zeros past the channels. */
 export interface ConvSlots {
-  /** Packed as assembly/conv2d.ts says. */
+  /** Packed as assembly/conv2d.ts says, or in whole numbers as assembly/conv2d-int8.ts does. */
   readonly weight: number;
+  /** Of whole numbers; undefined for float32. */
+  readonly weightScales: number | undefined;
   readonly bias: number;
   /** The epilogue without batch norm: 1 and the bias. */
   readonly scale: number;
@@ -32,13 +43,14 @@ export interface NormSlots {
 }
 export interface LinearSlots {
   readonly weight: number;
+  readonly kind: RowKind;
+  /** Of the weights, for kinds that have any. */
+  readonly scales: number;
   readonly bias: number;
 }
 
 interface Parameter extends Arriving {
-  readonly address: number;
-  /** Set for convolution weights, which are packed. */
-  readonly conv: { inChannels: number; inStride: number } | undefined;
+  readonly store: Store;
 }
 
 const EPS = 1e-5;
@@ -52,7 +64,7 @@ export class Parameters {
   readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
   readonly #layers: readonly Layer[];
   readonly #forms: readonly Form[];
-  readonly #stage: number;
+  readonly #packing: Packing;
 
   /** Reserves the memory for all of them, so that too little of it shows before anything is read. */
   constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], forms: readonly Form[]) {
@@ -62,12 +74,12 @@ export class Parameters {
     this.#forms = forms;
     const first = heap.keep(parameterBytes(layers, forms));
     let next = first;
-    const take = (values: number): number => {
+    const take = (bytes: number): number => {
       const address = next;
-      next += align(values * BYTES);
+      next += align(bytes);
       return address;
     };
-    this.#stage = take(STAGE);
+    this.#packing = { heap, kernels, stage: take(stageValues(layers) * BYTES) };
     for (const [index, layer] of layers.entries()) this.#place(index, layer, take);
   }
 
@@ -83,18 +95,7 @@ export class Parameters {
 
   /** Takes a run of values of one parameter to its place. */
   write(chunk: ParameterChunk): void {
-    const { offset, data } = chunk;
-    const parameter = this.#table.take(chunk);
-    if (!parameter.conv) {
-      this.#heap.f32.set(data, parameter.address / BYTES + offset);
-      return;
-    }
-    const { inChannels, inStride } = parameter.conv;
-    for (let from = 0; from < data.length; from += STAGE) {
-      const part = data.subarray(from, from + STAGE);
-      this.#heap.f32.set(part, this.#stage / BYTES);
-      this.#kernels.packConv2d(this.#stage, offset + from, part.length, parameter.address, inChannels, inStride);
-    }
+    this.#table.take(chunk).store.write(chunk.offset, chunk.data);
   }
 
   /** Call after the last `write`: every value must have come. */
@@ -103,27 +104,17 @@ export class Parameters {
     for (const [index, layer] of this.#layers.entries()) {
       if (layer.op !== 'conv2d') continue;
       const { weight, transformed, inStride } = this.conv(index);
-      const size = this.#forms[index] as TileSize;
-      if (transformed === undefined) continue;
-      this.#kernels.packWinograd(size, weight, transformed, layer.outChannels, inStride, this.#stage);
+      const size = this.#forms[index];
+      if (!isTransformed(size) || transformed === undefined) continue;
+      this.#kernels.packWinograd(size, weight, transformed, layer.outChannels, inStride, this.#packing.stage);
     }
   }
 
-  /** A parameter as it came, or as training has left it. */
+  /** A parameter as it came (in fewer bits: rounded), or as training has left it. */
   read(name: string): Float32Array {
-    const parameter = this.#table.find(name);
-    const out = new Float32Array(numel(parameter.spec.shape));
-    if (!parameter.conv) {
-      const from = parameter.address / BYTES;
-      out.set(this.#heap.f32.subarray(from, from + out.length));
-      return out;
-    }
-    const { inChannels, inStride } = parameter.conv;
-    for (let from = 0; from < out.length; from += STAGE) {
-      const count = Math.min(STAGE, out.length - from);
-      this.#kernels.unpackConv2d(parameter.address, from, count, this.#stage, inChannels, inStride);
-      out.set(this.#heap.f32.subarray(this.#stage / BYTES, this.#stage / BYTES + count), from);
-    }
+    const { spec, store } = this.#table.find(name);
+    const out = new Float32Array(numel(spec.shape));
+    store.read(out);
     return out;
   }
 
@@ -162,49 +153,61 @@ export class Parameters {
     };
   }
 
-  #place(index: number, layer: Layer, take: (values: number) => number): void {
-    const add = (spec: ParameterSpec | undefined, address: number, conv?: Parameter['conv']): number => {
-      if (spec) this.#table.add({ spec, address, conv, written: 0 });
-      return address;
-    };
-    const specs = parametersOf(layer);
-    if (layer.op === 'conv2d') this.#slots.set(index, this.#placeConv(layer, index, specs, take, add));
-    if (layer.op === 'linear') this.#slots.set(index, placeLinear(layer, specs, take, add));
-    if (layer.op === 'batchNorm2d') this.#slots.set(index, placeNorm(layer, specs, take, add));
+  #place(index: number, layer: Layer, take: Take): void {
+    const [weight, bias, ...statistics] = parametersOf(layer);
+    if (!weight || !bias) return;
+    if (layer.op === 'conv2d') this.#slots.set(index, this.#placeConv(layer, index, weight, bias, take));
+    if (layer.op === 'linear') this.#slots.set(index, this.#placeLinear(layer, weight, bias, take));
+    if (layer.op === 'batchNorm2d') {
+      this.#slots.set(index, this.#placeNorm(layer, [weight, bias, ...statistics], take));
+    }
   }
 
-  #placeConv(layer: Conv2d, index: number, specs: ParameterSpec[], take: Take, add: Add): ConvSlots {
+  #placeConv(layer: Conv2d, index: number, weight: ParameterSpec, bias: ParameterSpec, take: Take): ConvSlots {
+    const { inChannels } = layer;
+    const form = this.#forms[index] as Form;
     const inStride = inputStride(layer, index);
     const out = channelStride(layer.outChannels);
-    const conv = { inChannels: layer.inChannels, inStride };
-    const weight = add(specs[0], take(out * 9 * inStride), conv);
-    const bias = add(specs[1], take(out));
-    const scale = take(out);
+    const address = take(convBytes(layer, index, form));
+    const scales = form === 'int8' ? take(out * BYTES) : undefined;
+    const place = { address, inChannels, inStride };
+    this.#add(
+      weight,
+      scales === undefined
+        ? new ConvStore(this.#packing, place)
+        : new ConvInt8Store(this.#packing, { ...place, scales }),
+    );
+    const biasAt = this.#addPlain(bias, take(out * BYTES));
+    const scale = take(out * BYTES);
     this.#heap.f32.fill(1, scale / BYTES, scale / BYTES + layer.outChannels);
-    const form = this.#forms[index] as Form;
-    const transformed = form === 'direct' ? undefined : take(placesOf(form) * out * inStride);
-    return { weight, bias, scale, transformed, inStride };
+    const transformed = isTransformed(form) ? take(transformedBytes(layer, form)) : undefined;
+    return { weight: address, weightScales: scales, bias: biasAt, scale, transformed, inStride };
+  }
+
+  #placeLinear(layer: Linear, weight: ParameterSpec, bias: ParameterSpec, take: Take): LinearSlots {
+    const kind = rowKind(layer);
+    const bytes = linearBytes(layer);
+    const address = take(bytes.weight);
+    const scales = take(bytes.scales);
+    const place = { address, scales, columns: layer.inFeatures, kind };
+    this.#add(weight, kind === 0 ? new PlainStore(this.#heap, address) : new LinearStore(this.#packing, place));
+    return { weight: address, kind, scales, bias: this.#addPlain(bias, take(layer.outFeatures * BYTES)) };
+  }
+
+  #placeNorm(layer: BatchNorm2d, specs: readonly ParameterSpec[], take: Take): NormSlots {
+    const bytes = channelStride(layer.channels) * BYTES;
+    const [weight, bias, runningMean, runningVar] = specs.map((spec) => this.#addPlain(spec, take(bytes)));
+    return { weight, bias, runningMean, runningVar, scale: take(bytes), shift: take(bytes) } as NormSlots;
+  }
+
+  #add(spec: ParameterSpec, store: Store): void {
+    this.#table.add({ spec, store, written: 0 });
+  }
+
+  #addPlain(spec: ParameterSpec, address: number): number {
+    this.#add(spec, new PlainStore(this.#heap, address));
+    return address;
   }
 }
 
-type Take = (values: number) => number;
-type Add = (spec: ParameterSpec | undefined, address: number, conv?: Parameter['conv']) => number;
-
-function placeLinear(layer: Linear, specs: ParameterSpec[], take: Take, add: Add): LinearSlots {
-  return {
-    weight: add(specs[0], take(layer.outFeatures * layer.inFeatures)),
-    bias: add(specs[1], take(layer.outFeatures)),
-  };
-}
-
-function placeNorm(layer: BatchNorm2d, specs: ParameterSpec[], take: Take, add: Add): NormSlots {
-  const count = channelStride(layer.channels);
-  return {
-    weight: add(specs[0], take(count)),
-    bias: add(specs[1], take(count)),
-    runningMean: add(specs[2], take(count)),
-    runningVar: add(specs[3], take(count)),
-    scale: take(count),
-    shift: take(count),
-  };
-}
+type Take = (bytes: number) => number;

@@ -4,9 +4,14 @@ import type { Conv2d, Layer } from '../layers.js';
 import { outputShape } from '../shape.js';
 import {
   cheapestForm,
+  digitBytes,
   type Form,
+  type Int8Workspace,
+  int8Workspace,
+  isTransformed,
   MAX_BLOCK,
   poolsDirectly,
+  runsInInt8,
   shareTiles,
   type TileSize,
   tileCount,
@@ -31,6 +36,8 @@ export interface Call {
   readonly output: Placed;
   /** Set for a convolution by Winograd's method. */
   readonly winograd: Winograd | undefined;
+  /** Set for a convolution or a linear layer in whole numbers. */
+  readonly int8: Int8Workspace | undefined;
   /** The output is the 2×2 max-pool of the convolution's. */
   readonly pool: boolean;
   /** Where its workspace lies, in bytes from the start of the arena. */
@@ -204,7 +211,7 @@ function chain(
   };
   const convert = (layout: Layout, stride: number): void => {
     if (current().layout === layout) return;
-    const move = { step: undefined, winograd: undefined, pool: false, names: [] };
+    const move = { step: undefined, winograd: undefined, int8: undefined, pool: false, names: [] };
     push(move, { layout, shape: current().shape, stride }, false);
   };
 
@@ -221,8 +228,11 @@ function chain(
     let out = outputShape(layer, input.shape);
     let names = step.names;
     let winograd: Winograd | undefined;
+    let int8: Int8Workspace | undefined;
     let pool = false;
     if (layer.op === 'conv2d') {
+      const [n = 0, , h = 0, w = 0] = input.shape;
+      if (planner.forms[index] === 'int8') int8 = int8Workspace(n, h, w, input.stride, planner.threads);
       const next = steps[i + 1];
       // What was asked for is what a step makes, so a convolution with a name that is wanted keeps its output.
       pool = next?.layer.op === 'maxPool2d' && !step.wanted;
@@ -234,17 +244,20 @@ function chain(
         i++;
       }
     }
+    if (layer.op === 'linear' && runsInInt8(planner.layers, index)) {
+      int8 = { maxima: 0, bytes: digitBytes(input.shape[0] as number, layer.inFeatures) };
+    }
     const layout = layer.op === 'adaptiveAvgPool2d' ? 'nchw' : input.layout;
     const stride = layout === 'nhwc' ? channelStride(out[1] as number) : 0;
-    push({ step, winograd, pool, names }, { layout, shape: out, stride }, IN_PLACE.has(layer.op));
+    push({ step, winograd, int8, pool, names }, { layout, shape: out, stride }, IN_PLACE.has(layer.op));
   }
   if (dense) convert('nchw', 0);
 
   const sizes = values.map((value) => (value.side === 'outside' ? 0 : valueBytes(value)));
-  const needs = jobs.map(({ winograd }, i) => {
+  const needs = jobs.map(({ winograd, int8 }, i) => {
     const [a, b] = [sizes[i] as number, sizes[i + 1] as number];
     const both = values[i]?.side === values[i + 1]?.side ? Math.max(a, b) : a + b;
-    return both + (winograd?.workspace.bytes ?? 0);
+    return both + (winograd?.workspace.bytes ?? int8?.bytes ?? 0);
   });
   const bytes = Math.max(sizes[0] as number, ...needs);
   const placed = values.map(({ side, ...value }, i): Placed => {
@@ -270,8 +283,8 @@ function chooseWinograd(
   pool: boolean,
   thrift: Thrift,
 ): Winograd | undefined {
-  const size = forms[index] ?? 'direct';
-  if (size === 'direct') return undefined;
+  const size = forms[index];
+  if (!isTransformed(size)) return undefined;
   const [images = 0, , height = 0, width = 0] = input.shape;
   const share = shareTiles(layer, tileCount(size, images, height, width), threads, thrift.block);
   const outStride = channelStride(layer.outChannels);

@@ -3,26 +3,20 @@ import { VGGNetError } from '../errors.js';
 import { describeAdapter, type FoundAdapter } from './adapter.js';
 import { DeviceSource, type DeviceSourceOptions } from './device.js';
 import { WebGPUExecutable } from './executable.js';
-import type { Precision } from './ops/pack.js';
 
 export interface WebGPUOptions extends DeviceSourceOptions {
   /** The adapter to make devices from; not needed with a `gpuDevice`. */
   readonly found?: FoundAdapter | undefined;
-  /** How weights are stored. Default 'fp32'. */
-  readonly precision?: Precision | undefined;
   /** Why this backend was chosen, for `DeviceInfo`. */
   readonly reason: string;
 }
 
 /**
  * The kernels of shaders/ on a GPU.
- * @throws VGGNetError `INVALID_ARGUMENT` if `gpuDevice` is no GPUDevice, or the precision is unknown
+ * @throws VGGNetError `INVALID_ARGUMENT` if `gpuDevice` is no GPUDevice
  */
 export function createWebGPUBackend(options: WebGPUOptions): Backend {
-  const { found, gpuDevice, precision = 'fp32', reason } = options;
-  if (precision !== 'fp32' && precision !== 'fp16') {
-    throw new VGGNetError('INVALID_ARGUMENT', `precision must be 'fp32' or 'fp16', got ${JSON.stringify(precision)}`);
-  }
+  const { found, gpuDevice, reason } = options;
   if (
     gpuDevice !== undefined &&
     typeof (gpuDevice as Partial<GPUDevice> | null)?.createComputePipelineAsync !== 'function'
@@ -34,8 +28,9 @@ export function createWebGPUBackend(options: WebGPUOptions): Backend {
   const source = new DeviceSource(found, options);
   return {
     device,
+    rounds: ['fp16'],
     compile(program, parameters, { signal, reopen } = {}) {
-      return WebGPUExecutable.compile({ source, program, precision, reopen }, parameters, signal);
+      return WebGPUExecutable.compile({ source, program, reopen }, parameters, signal);
     },
   };
 }

@@ -5,7 +5,6 @@ import type { ImagePreset } from '../image/preset.js';
 import { Tensor } from '../tensor.js';
 import { abortable } from '../weights/abort.js';
 import type { DeviceSource } from './device.js';
-import type { Precision } from './ops/pack.js';
 import { type OutputPlace, Session } from './session.js';
 import type { GPUTensor } from './tensor.js';
 import { upload } from './upload.js';
@@ -13,7 +12,6 @@ import { upload } from './upload.js';
 export interface ExecutableOptions {
   readonly source: DeviceSource;
   readonly program: Program;
-  readonly precision: Precision;
   /** Reads the parameters once more, for a device that takes a lost one's place. */
   readonly reopen: (() => ParameterStream) | undefined;
 }
@@ -52,11 +50,11 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   }
 
   async #open(parameters: ParameterStream, signal?: AbortSignal): Promise<Session> {
-    const { source, program, precision } = this.#options;
+    const { source, program } = this.#options;
     throwIfAborted(signal);
     const context = await source.acquire();
     try {
-      const session = await Session.create(context, program, parameters, { precision, signal });
+      const session = await Session.create(context, program, parameters, signal);
       if (this.#statistics) await session.restore(this.#statistics);
       return session;
     } catch (error) {

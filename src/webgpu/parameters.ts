@@ -5,7 +5,7 @@ import { numel } from '../tensor.js';
 import { Commands } from './commands.js';
 import type { Context } from './context.js';
 import type { BufferView, Dispatch } from './kernel.js';
-import { type PackedLayout, type Precision, packedLayout, packPiece, unpackPiece } from './ops/pack.js';
+import { type PackedLayout, packedLayout, packPiece, unpackPiece } from './ops/pack.js';
 import { MAP_READ, USAGE } from './usage.js';
 
 /** Most values that go through the staging buffer at once: 1 MiB. */
@@ -41,7 +41,7 @@ export class Parameters {
    * Makes the buffers of all of them, so that too little memory shows before anything is read.
    * @throws VGGNetError `OUT_OF_MEMORY` that names the layer, `DEVICE_LOST`
    */
-  static async create(context: Context, layers: readonly Layer[], precision: Precision): Promise<Parameters> {
+  static async create(context: Context, layers: readonly Layer[]): Promise<Parameters> {
     const staged = context.attempt('staging of weights', () => new Parameters(context));
     const parameters = staged.result;
     const checks = [staged.checked];
@@ -49,7 +49,7 @@ export class Parameters {
       for (const layer of layers) {
         for (const spec of parametersOf(layer)) {
           const { checked } = context.attempt(`weights of ${layer.name}`, () =>
-            parameters.#place(layer, spec, precision),
+            parameters.#place(layer, spec),
           );
           checks.push(checked);
         }
@@ -68,9 +68,9 @@ export class Parameters {
     return buffer;
   }
 
-  #place(layer: Layer, spec: ParameterSpec, precision: Precision): void {
+  #place(layer: Layer, spec: ParameterSpec): void {
     const key = spec.name.slice(layer.path.length + 1);
-    const layout = packedLayout(layer, key, this.#context.capabilities, precision);
+    const layout = packedLayout(layer, key, this.#context.capabilities);
     const views = layout.shards.map(({ from, to, bytes }) => {
       const rows = layout.shards.length > 1 ? ` rows ${from} to ${to}` : '';
       const label = `${layer.name}.${key}${rows}`;

@@ -7,7 +7,6 @@ import { compilePipelines } from './compile.js';
 import type { Context } from './context.js';
 import { Derived } from './derived.js';
 import { Forward, resultBytes } from './forward.js';
-import type { Precision } from './ops/pack.js';
 import { Parameters } from './parameters.js';
 import { makePlan, type Plan } from './plan.js';
 import { GPUTensor } from './tensor.js';
@@ -40,10 +39,10 @@ export class Session {
     context: Context,
     { layers, inputShape }: Program,
     parameters: ParameterStream,
-    { precision, signal }: { precision: Precision; signal?: AbortSignal | undefined },
+    signal?: AbortSignal,
   ): Promise<Session> {
     throwIfAborted(signal);
-    const kept = await Parameters.create(context, layers, precision);
+    const kept = await Parameters.create(context, layers);
     const session = new Session(context, layers, kept);
     const compiled = inputShape ? session.#compile(inputShape) : undefined;
     compiled?.catch(() => undefined);

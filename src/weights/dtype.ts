@@ -31,6 +31,13 @@ export function isFloatDtype(dtype: string): dtype is FloatDtype {
   return FLOAT_DTYPES.has(dtype);
 }
 
+/** The dtypes of weights in fewer bits. */
+export type ByteDtype = 'I8' | 'U8';
+
+export function isByteDtype(dtype: string): dtype is ByteDtype {
+  return dtype === 'I8' || dtype === 'U8';
+}
+
 /** Batch norm's count of batches: an integer that no layer here uses. */
 export function isBatchCount(name: string): boolean {
   return name === 'num_batches_tracked' || name.endsWith('.num_batches_tracked');
@@ -41,9 +48,13 @@ export function isBatchCount(name: string): boolean {
  * rounded to nearest, ties to even.
  * @param bytes starts at a multiple of 8 in its buffer, and is kept by nobody but for F32, which is not copied
  */
-export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: FloatDtype): Float32Array<ArrayBuffer> {
+export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: FloatDtype | ByteDtype): Float32Array<ArrayBuffer> {
   const { buffer, byteOffset, byteLength } = bytes;
   switch (dtype) {
+    case 'U8':
+      return new Float32Array(bytes);
+    case 'I8':
+      return new Float32Array(new Int8Array(buffer, byteOffset, byteLength));
     case 'F32':
       return new Float32Array(buffer, byteOffset, byteLength / 4);
     case 'F64':

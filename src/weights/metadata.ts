@@ -5,6 +5,8 @@ import { quoteName } from './header.js';
 
 /** The key of a safetensors file's metadata under which a model's description is. */
 export const CONFIG_KEY = 'vggnet';
+/** The key under which it says how weights in fewer bits are stored: quantised.ts. */
+export const PRECISION_KEY = 'vggnet.precision';
 
 const MAX_NAME_LENGTH = 200;
 

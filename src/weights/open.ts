@@ -1,5 +1,6 @@
 import { abortable } from './abort.js';
 import { type ByteSource, openBytes, type WeightsInput } from './bytes.js';
+import { PRECISION_KEY } from './metadata.js';
 import { type OpenOptions, openSafetensors } from './safetensors.js';
 import type { WeightSource } from './source.js';
 
@@ -23,7 +24,12 @@ export async function openWeights(input: WeightsInput, options: OpenOptions = {}
   try {
     const start = await readStart(bytes, options.signal);
     const all = replay(bytes, start);
-    if (isSafetensors(start)) return await openSafetensors(all, options);
+    if (isSafetensors(start)) {
+      const source = await openSafetensors(all, options);
+      if (!(PRECISION_KEY in source.metadata)) return source;
+      const { openQuantised } = await import('./quantised.js');
+      return openQuantised(source);
+    }
     // On demand: most files are of the first kind, and the readers of all others are larger than the rest together.
     const { openOther } = await import('./formats.js');
     return await openOther(start, all, options);

@@ -2,8 +2,17 @@ import type { ParameterChunk } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { abortable, eitherSignal } from './abort.js';
 import type { ByteSource } from './bytes.js';
-import { DTYPE_BITS, type FloatDtype, isBatchCount, isFloatDtype, toFloat32 } from './dtype.js';
+import {
+  type ByteDtype,
+  DTYPE_BITS,
+  type FloatDtype,
+  isBatchCount,
+  isByteDtype,
+  isFloatDtype,
+  toFloat32,
+} from './dtype.js';
 import { type Header, MAX_HEADER_BYTES, parseHeader, quoteName, type TensorRecord } from './header.js';
+import { PRECISION_KEY } from './metadata.js';
 import { type LoadProgress, ProgressMeter } from './progress.js';
 import { checkWanted, type WeightSource } from './source.js';
 
@@ -21,8 +30,8 @@ const HEADER_PART_BYTES = 2 ** 20;
 const LENGTH_BYTES = 8;
 
 /**
- * Reads the header of a safetensors file, and takes ownership of its bytes. `chunks` reads F32, F16, BF16 and F64;
- * it throws `INVALID_DTYPE` for a wanted tensor of another dtype, before any value is read, and
+ * Reads the header of a safetensors file, and takes ownership of its bytes. `chunks` reads F32, F16, BF16 and F64, and
+ * the I8 and U8 of weights in fewer bits; it throws `INVALID_DTYPE` for a wanted tensor of another dtype, before any value is read, and
  * `INVALID_WEIGHTS_FILE` for bytes that end early or go on after the last tensor. A `num_batches_tracked` is passed
  * over, also where it is wanted.
  * @throws VGGNetError `INVALID_WEIGHTS_FILE`, `IO`, `ABORTED`; the bytes are closed then
@@ -118,10 +127,13 @@ class SafetensorsSource implements WeightSource {
     const signal = eitherSignal(this.#openSignal, readSignal);
     try {
       throwIfAborted(signal);
-      checkWanted(this.entries, wanted, this.#bytes.label);
+      const isReadable = (dtype: string): dtype is FloatDtype | ByteDtype =>
+        isFloatDtype(dtype) || (PRECISION_KEY in this.metadata && isByteDtype(dtype));
+      checkWanted(this.entries, wanted, this.#bytes.label, isReadable);
       for (const tensor of this.entries) {
-        if (isFloatDtype(tensor.dtype) && wanted.has(tensor.name) && !isBatchCount(tensor.name)) {
-          yield* this.#read(tensor, tensor.dtype, signal);
+        const { dtype, name } = tensor;
+        if (isReadable(dtype) && wanted.has(name) && !isBatchCount(name)) {
+          yield* this.#read(tensor, dtype, signal);
         } else {
           await this.#skip(tensor, signal);
         }
@@ -141,7 +153,7 @@ class SafetensorsSource implements WeightSource {
 
   async *#read(
     tensor: TensorRecord,
-    dtype: FloatDtype,
+    dtype: FloatDtype | ByteDtype,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<ParameterChunk, void, undefined> {
     const width = (DTYPE_BITS.get(dtype) as number) / 8;

@@ -1,6 +1,7 @@
 import type { ParameterChunk } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { isBatchCount, isFloatDtype } from './dtype.js';
+import type { Precision } from '../precision.js';
 import { quoteName } from './header.js';
 
 /**
@@ -13,6 +14,13 @@ export interface WeightEntry {
   readonly dtype: string;
 }
 
+/** How a weight is stored that is given as float32. */
+export interface StoredPrecision {
+  readonly precision: Precision;
+  /** `inputRange` of a convolution. */
+  readonly inputRange?: number | undefined;
+}
+
 /**
  * Named tensors that can be read once, in order. What is in it is known before any value is read,
  * so that a file of another network is refused before it is loaded.
@@ -22,6 +30,8 @@ export interface WeightSource {
   readonly entries: readonly WeightEntry[];
   /** Free text that came with the tensors. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** By the tensor's name, where weights are stored in fewer bits. */
+  readonly stored?: ReadonlyMap<string, StoredPrecision>;
   /**
    * The values of the tensors named in `wanted`, converted to float32, in chunks of at most a few MiB;
    * the others are passed over.
@@ -35,13 +45,18 @@ export interface WeightSource {
  * Checks what a caller of `chunks` wants before anything is read.
  * @throws VGGNetError `INVALID_ARGUMENT` for a tensor that is not there; `INVALID_DTYPE`
  */
-export function checkWanted(entries: readonly WeightEntry[], wanted: ReadonlySet<string>, label: string): void {
+export function checkWanted(
+  entries: readonly WeightEntry[],
+  wanted: ReadonlySet<string>,
+  label: string,
+  isReadable: (dtype: string) => boolean = isFloatDtype,
+): void {
   const names = new Set(entries.map((entry) => entry.name));
   for (const name of wanted) {
     if (!names.has(name)) throw new VGGNetError('INVALID_ARGUMENT', `${label} has no tensor ${quoteName(name)}`);
   }
   for (const { name, dtype } of entries) {
-    if (wanted.has(name) && !isBatchCount(name)) checkDtype(name, dtype);
+    if (wanted.has(name) && !isBatchCount(name) && !isReadable(dtype)) checkDtype(name, dtype);
   }
 }
 

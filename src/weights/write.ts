@@ -15,11 +15,15 @@ export interface WriteOptions extends SaveOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A tensor to be written: its name and shape. */
+/** A tensor to be written: its name, shape, and dtype if it has one of its own. */
 export interface WriteEntry {
   readonly name: string;
   readonly shape: readonly number[];
+  readonly dtype?: 'F32' | 'F16' | 'BF16' | 'I8' | 'U8' | undefined;
 }
+
+/** The values of a tensor: those of I8 and U8 as they are stored. */
+export type WriteValues = Float32Array | Int8Array | Uint8Array;
 
 /** Bytes given at once. */
 const CHUNK_BYTES = 2 ** 22;
@@ -27,7 +31,7 @@ const CHUNK_BYTES = 2 ** 22;
 /**
  * A safetensors file as a stream, made tensor by tensor as it is read, so that only one of them is held at a time.
  * `num_batches_tracked` is written as I64, as PyTorch has it.
- * @param entries in the order in which they are written
+ * @param entries in the order in which they are written, but wider elements before narrower ones
  * @param read gives the values of an entry when it is its turn
  * @throws VGGNetError `INVALID_ARGUMENT` for a name that is empty, not allowed or there twice, an option, or a count
  * that is no integer; `INVALID_SHAPE` for a shape that is none. The stream fails with `INVALID_SHAPE` if `read` gives
@@ -35,7 +39,7 @@ const CHUNK_BYTES = 2 ** 22;
  */
 export function writeSafetensors(
   entries: readonly WriteEntry[],
-  read: (name: string) => Promise<Float32Array> | Float32Array,
+  read: (name: string) => Promise<WriteValues> | WriteValues,
   options: WriteOptions = {},
 ): ReadableStream<Uint8Array> {
   const { ordered, header } = layOut(entries, options);
@@ -44,7 +48,7 @@ export function writeSafetensors(
     for (const { name, shape, dtype } of ordered) {
       const values = await read(name);
       checkValues(name, shape, values);
-      const step = CHUNK_BYTES / Float32Array.BYTES_PER_ELEMENT;
+      const step = CHUNK_BYTES / values.BYTES_PER_ELEMENT;
       for (let i = 0; i < values.length; i += step) {
         // A copy, as the receiver may transfer it.
         yield encode(name, values.slice(i, i + step), dtype);
@@ -96,11 +100,11 @@ export function saveSafetensors(
   return out;
 }
 
-type WriteDtype = 'F32' | 'F16' | 'I64';
-const BYTES: Readonly<Record<WriteDtype, number>> = { F32: 4, F16: 2, I64: 8 };
+type WriteDtype = 'I64' | 'F32' | 'F16' | 'BF16' | 'I8' | 'U8';
+const BYTES: Readonly<Record<WriteDtype, number>> = { I64: 8, F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1 };
 
 interface Layout {
-  readonly ordered: readonly (WriteEntry & { readonly dtype: WriteDtype })[];
+  readonly ordered: readonly (Omit<WriteEntry, 'dtype'> & { readonly dtype: WriteDtype })[];
   /** The length, the header, and spaces up to a multiple of 8. */
   readonly header: Uint8Array<ArrayBuffer>;
   readonly dataBytes: number;
@@ -112,11 +116,9 @@ function layOut(entries: readonly WriteEntry[], options: SaveOptions): Layout {
     throw new VGGNetError('INVALID_ARGUMENT', `dtype must be 'F32' or 'F16', got ${String(float)}`);
   }
   checkNames(entries);
-  // Counts first: each tensor then starts at a multiple of its element's size, for readers that map the file.
-  const ordered = [
-    ...entries.filter(({ name }) => isBatchCount(name)).map((entry) => ({ ...entry, dtype: 'I64' as const })),
-    ...entries.filter(({ name }) => !isBatchCount(name)).map((entry) => ({ ...entry, dtype: float })),
-  ];
+  const typed = entries.map((entry) => ({ ...entry, dtype: isBatchCount(entry.name) ? 'I64' : (entry.dtype ?? float) }) as const);
+  // Wide ones first: each tensor then starts at a multiple of its element's size, for readers that map the file.
+  const ordered = typed.sort((a, b) => BYTES[b.dtype] - BYTES[a.dtype]);
   const records: [string, unknown][] = [];
   if (options.metadata) records.push(['__metadata__', checkMetadata(options.metadata)]);
   let dataBytes = 0;
@@ -170,7 +172,7 @@ function checkMetadata(metadata: Readonly<Record<string, string>>): Readonly<Rec
   return metadata;
 }
 
-function checkValues(name: string, shape: readonly number[], values: Float32Array): void {
+function checkValues(name: string, shape: readonly number[], values: WriteValues): void {
   if (values.length === numel(shape)) return;
   throw new VGGNetError(
     'INVALID_SHAPE',
@@ -178,10 +180,15 @@ function checkValues(name: string, shape: readonly number[], values: Float32Arra
   );
 }
 
-/** F32 is a view of the values. */
-function encode(name: string, values: Float32Array, dtype: WriteDtype): Uint8Array {
-  if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+/** F32, I8 and U8 are views of the values. */
+function encode(name: string, values: WriteValues, dtype: WriteDtype): Uint8Array {
+  if (!(values instanceof Float32Array) || dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   if (dtype === 'F16') return new Uint8Array(toFloat16(values).buffer);
+  // Of values that have no more digits.
+  if (dtype === 'BF16') {
+    const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+    return new Uint8Array(Uint16Array.from(bits, (word) => word >>> 16).buffer);
+  }
   const counts = BigInt64Array.from(values, (value) => {
     if (!Number.isSafeInteger(value)) {
       throw new VGGNetError('INVALID_ARGUMENT', `${quoteName(name)} must be an integer, got ${value}`);

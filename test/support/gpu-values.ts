@@ -5,7 +5,7 @@ import type { BufferView, Capabilities } from '../../src/webgpu/kernel.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import type { Activation } from '../../src/webgpu/ops/elementwise.js';
 import { toNCHW, toNHWC } from '../../src/webgpu/ops/layout.js';
-import { type Precision, packedLayout, packPiece } from '../../src/webgpu/ops/pack.js';
+import { packedLayout, packPiece } from '../../src/webgpu/ops/pack.js';
 import { expectClose } from './close.js';
 import type { GPUKernels } from './gpu-kernels.js';
 
@@ -52,10 +52,9 @@ export async function pack(
   layer: Layer,
   key: string,
   values: Float32Array,
-  precision: Precision,
   caps: Capabilities = gpu.caps,
 ): Promise<BufferView[]> {
-  const layout = packedLayout(layer, key, caps, precision);
+  const layout = packedLayout(layer, key, caps);
   const shards = layout.shards.map(({ bytes }) => gpu.empty(bytes, { zero: true }));
   const size = Math.ceil(values.length / 2.5);
   for (let offset = 0; offset < values.length; offset += size) {

@@ -75,8 +75,8 @@ describe('limits', () => {
   test.each(['fp32', 'fp16'] as const)(
     'a linear layer is split by rows where a binding is too small, %s',
     async (precision) => {
-      const backend = await webgpu({ limits: small, precision });
-      const layers = program({ op: 'linear', inFeatures: 72, outFeatures: 50 }, { op: 'relu' });
+      const backend = await webgpu({ limits: small });
+      const layers = program({ op: 'linear', inFeatures: 72, outFeatures: 50, precision }, { op: 'relu' });
       const tolerance = precision === 'fp32' ? CLOSE : { atol: 2e-2, rtol: 1e-2 };
       for (const n of [1, 3, 14]) {
         await expectAsReference(backend, layers, generatedTensor('x', [n, 72], 'input'), tolerance);

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { ParameterStream } from '../../src/backend.js';
 import { MODEL_NAMES } from '../../src/config.js';
 import { type Layer, parametersOf } from '../../src/layers.js';
+import { withPrecision } from '../../src/precision.js';
 import type { Tensor } from '../../src/tensor.js';
 import { createWasmBackend } from '../../src/wasm/backend.js';
 import { toFloat16, toFloat32 } from '../../src/weights/dtype.js';
@@ -38,8 +39,8 @@ function smallCase(model: string): GoldenCase {
 describe('weights stored as halves', () => {
   test.each([...MODEL_NAMES])('%s: logits within u · √L of PyTorch’s', { timeout: 120_000 }, async (model) => {
     const golden = smallCase(model);
-    const layers = layersOf(golden);
-    const executable = await compileGenerated(await webgpu({ precision: 'fp16' }), layers);
+    const layers = withPrecision(layersOf(golden), 'fp16');
+    const executable = await compileGenerated(await webgpu(), layers);
     const outputs = { outputs: ['fc8'], mode: 'eval', seed: 0 } as const;
     const [logits] = await executable.run(inputOf(golden, 1), outputs);
     executable.dispose();
@@ -61,7 +62,7 @@ describe('weights stored as halves', () => {
     const oracle = await wasm.compile({ layers }, rounded(layers));
     const expected = await oracle.run(inputOf(golden), options);
     oracle.dispose();
-    const executable = await compileGenerated(await webgpu({ precision: 'fp16' }), layers);
+    const executable = await compileGenerated(await webgpu(), withPrecision(layers, 'fp16'));
     const actual = await executable.run(inputOf(golden), options);
     executable.dispose();
     for (const [i, name] of outputs.entries()) {

@@ -7,7 +7,6 @@ import type { Algorithm } from '../../src/webgpu/ops/algorithm.js';
 import { foldBatchNorm } from '../../src/webgpu/ops/batch-norm.js';
 import { conv2d, conv2dWeights, type Fused, planConv2d } from '../../src/webgpu/ops/conv2d.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
-import type { Precision } from '../../src/webgpu/ops/pack.js';
 import { expectClose, type Tolerance } from '../support/close.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
 import { bytesOf, conv, enter, half, leave, pack, random, vector, weights } from '../support/gpu-values.js';
@@ -24,11 +23,11 @@ async function compareConv(
   oc: number,
   fused: Fused,
   algorithm: Algorithm,
-  precision: Precision,
+  precision: 'fp32' | 'fp16',
   tolerance: Tolerance,
   { x = random('x', [n, c, h, w]), caps = gpu.caps }: { x?: Tensor; caps?: Capabilities } = {},
 ): Promise<void> {
-  const layer = conv(c, oc);
+  const layer = { ...conv(c, oc), precision };
   const weight = weights('w', [oc, c, 3, 3], 9 * c).data;
   const bias = random('b', [oc]).data;
   const statistics = {
@@ -39,7 +38,7 @@ async function compareConv(
   };
   const shape = { n, h, w, inChannels: c, outChannels: oc, f16: precision === 'fp16' };
   const plan = planConv2d(shape, fused, caps, algorithm);
-  const [packed] = (await pack(gpu, layer, 'weight', weight, precision)) as [BufferView];
+  const [packed] = (await pack(gpu, layer, 'weight', weight)) as [BufferView];
   const transformed = gpu.empty(plan.weightBytes);
   const [scale, shift] = [gpu.empty(padded(oc) * 4), gpu.empty(padded(oc) * 4)];
   const out = { n, h: plan.outputHeight, w: plan.outputWidth, c: oc };

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import { flatten } from '../../src/webgpu/ops/layout.js';
+import type { Layer } from '../../src/layers.js';
 import { packedLayout, unpackPiece } from '../../src/webgpu/ops/pack.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
 import {
@@ -65,8 +66,9 @@ describe('pack', () => {
   test.each(layers)('%o %s comes back', async (layer, key, count) => {
     const values = random('pack', [count]).data.map((value, i) => value * 2 ** ((i % 40) - 26));
     for (const precision of ['fp32', 'fp16'] as const) {
-      const shards = await pack(gpu, layer, key, values, precision);
-      const layout = packedLayout(layer, key, gpu.caps, precision);
+      const stored = { ...layer, precision } as Layer;
+      const shards = await pack(gpu, stored, key, values);
+      const layout = packedLayout(stored, key, gpu.caps);
       const output = gpu.empty(count * 4);
       const first = Math.floor(count / 3);
       await gpu.run(unpackPiece(layout, { offset: 0, count: first, values: output }, shards));
@@ -84,10 +86,10 @@ describe('pack', () => {
       ...[2 ** -24, 2 ** -25, 2 ** -25 * 1.0001, 1.5 * 2 ** -24, 2.5 * 2 ** -24, 2 ** -14, 2 ** -14 - 2 ** -25, 1e-30],
       ...[0, -0, -1, Infinity, -Infinity, NaN, 1 / 3, -0.1],
     );
-    const layer = dense(24, 1);
-    const shards = await pack(gpu, layer, 'weight', values, 'fp16');
+    const layer = { ...dense(24, 1), precision: 'fp16' } as Layer;
+    const shards = await pack(gpu, layer, 'weight', values);
     const output = gpu.empty(values.byteLength);
-    const layout = packedLayout(layer, 'weight', gpu.caps, 'fp16');
+    const layout = packedLayout(layer, 'weight', gpu.caps);
     await gpu.run(unpackPiece(layout, { offset: 0, count: values.length, values: output }, shards));
     same(await gpu.download(output), values.map(half), 'float16');
   });

@@ -12,7 +12,6 @@ import { each, flag, padded } from './dispatch.js';
  * Weights are float32, or float16 where the precision says so, two to a word, rounded to nearest, ties to even.
  */
 
-export type Precision = 'fp32' | 'fp16';
 
 export interface Shard {
   /** Output rows of a linear weight, from and up to, not including; of anything else all of it. */
@@ -45,8 +44,8 @@ export interface Piece {
  * @param key `weight`, `bias`, `running_mean`, `running_var`
  * @throws VGGNetError `OUT_OF_MEMORY` if the parameter fits no buffer of this device even when it is split
  */
-export function packedLayout(layer: Layer, key: string, caps: Capabilities, precision: Precision): PackedLayout {
-  const f16 = precision === 'fp16';
+export function packedLayout(layer: Layer, key: string, caps: Capabilities): PackedLayout {
+  const f16 = 'precision' in layer && layer.precision === 'fp16';
   const limit = Math.min(caps.limits.maxStorageBufferBindingSize, caps.limits.maxBufferSize);
   if (layer.op === 'conv2d' && key === 'weight') {
     const { outChannels: rows, inChannels: columns } = layer;

@@ -1,0 +1,188 @@
+/*
+ * Weights in fewer bits than float32, a row (the inputs of one output) at a time: how they lie in memory, and the ways in
+ * and out. What comes out is the float32 that the weights file means, to the bit: q · scale has no more than 24 digits
+ * (src/weights/quantise.ts chooses scales so).
+ *
+ *   FP16  halves
+ *   INT8  q from −127 to 127, one scale for the row, a float32
+ *   INT4  q from −7 to 7, one scale for 32 columns, the upper half of a float32 (bfloat16). 32 columns are 16 bytes: q + 8 of column i in the low bits of
+ *         byte i, and of column 16 + i in the high ones, so that one vector is unpacked without a shuffle
+ *
+ * Rows are padded to whole vectors; what stands past the last column is never read.
+ */
+import { V, roundUp } from './simd';
+
+export const FP16: i32 = 1;
+export const INT8: i32 = 2;
+export const INT4: i32 = 3;
+
+/** Columns that share a scale in INT4. */
+const GROUP: i32 = 32;
+
+/** Bytes of a row. */
+export function rowBytes(kind: i32, columns: i32): usize {
+  if (kind == FP16) return <usize>roundUp(columns, 8) << 1;
+  if (kind == INT8) return roundUp(columns, 16);
+  return <usize>roundUp(columns, GROUP) >> 1;
+}
+
+/** Bytes of a row's scales. */
+export function scaleBytes(kind: i32, columns: i32): usize {
+  if (kind == FP16) return 0;
+  return kind == INT8 ? 4 : <usize>(roundUp(columns, GROUP) / GROUP) << 1;
+}
+
+/** Columns [from, to) of a row as float32, from a multiple of 32 on; up to 31 more may be written. */
+export function expandRow(kind: i32, row: usize, scales: usize, from: i32, to: i32, out: usize): void {
+  if (kind == FP16) expandHalves(row + (<usize>from << 1), row + (<usize>to << 1), out);
+  else if (kind == INT8) expandBytes(row + from, row + to, load<f32>(scales), out);
+  else {
+    const group = <usize>from / GROUP;
+    expandNibbles(row + group * V, row + (<usize>roundUp(to, GROUP) >> 1), scales + (group << 1), out);
+  }
+}
+
+/** Packs a row of float32; its scales are chosen here. */
+export function packRow(kind: i32, values: usize, columns: i32, row: usize, scales: usize): void {
+  if (kind == FP16) {
+    for (let i = 0; i < columns; i++) store<u16>(row + (<usize>i << 1), halfOf(load<f32>(values + (<usize>i << 2))));
+  } else if (kind == INT8) {
+    const scale = scaleOf(largest(values, columns), 127, 16), inverse = inverseOf(scale);
+    store<f32>(scales, <f32>scale);
+    for (let i = 0; i < columns; i++) store<i8>(row + i, quantise(load<f32>(values + (<usize>i << 2)), inverse));
+  } else {
+    for (let from = 0; from < columns; from += GROUP) {
+      const group = <usize>from / GROUP;
+      packGroup(values + (<usize>from << 2), min(GROUP, columns - from), row + group * V, scales + (group << 1));
+    }
+  }
+}
+
+function packGroup(values: usize, count: i32, out: usize, scales: usize): void {
+  const scale = scaleOf(largest(values, count), 7, 7), inverse = inverseOf(scale);
+  store<u16>(scales, <u16>(reinterpret<u32>(<f32>scale) >> 16));
+  memory.fill(out, 0x88, V);
+  for (let i = 0; i < count; i++) {
+    const q = <u8>(quantise(load<f32>(values + (<usize>i << 2)), inverse) + 8);
+    const byte = out + (i & 15), other = load<u8>(byte);
+    store<u8>(byte, i < 16 ? (other & 0xf0) | q : (other & 0x0f) | (q << 4));
+  }
+}
+
+/** The largest |value|; NaN if one is. As whole numbers, magnitudes are in the same order, and NaN is above all. */
+export function largest(values: usize, count: i32): f32 {
+  const magnitude = i32x4.splat(0x7fff_ffff);
+  let most = i32x4.splat(0), i = 0;
+  for (; i + 3 < count; i += 4) most = i32x4.max_s(most, v128.and(v128.load(values + (<usize>i << 2)), magnitude));
+  let bits = max(
+    max(i32x4.extract_lane(most, 0), i32x4.extract_lane(most, 1)),
+    max(i32x4.extract_lane(most, 2), i32x4.extract_lane(most, 3)),
+  );
+  for (; i < count; i++) bits = max(bits, load<i32>(values + (<usize>i << 2)) & 0x7fff_ffff);
+  return reinterpret<f32>(bits);
+}
+
+/**
+ * The scale for a largest |value| and |q|: their quotient, rounded up to `digits` bits after the first one; 0 for what
+ * is below float32's normal numbers.
+ */
+export function scaleOf(most: f32, q: f64, digits: i32): f64 {
+  const scale = <f64>most / q;
+  const exponent = <i32>((reinterpret<i64>(scale) >> 52) & 0x7ff) - 1023;
+  if (exponent < -126) return 0;
+  const step = reinterpret<f64>(<i64>(exponent - digits + 1023) << 52);
+  return ceil(scale / step) * step;
+}
+
+/** The whole number nearest to `value` by the inverse of its scale, ties to even. */
+// @ts-ignore: decorator
+@inline
+export function quantise(value: f32, inverse: f64): i32 {
+  return <i32>nearest<f64>(<f64>value * inverse);
+}
+
+// @ts-ignore: decorator
+@inline
+export function inverseOf(scale: f64): f64 {
+  return scale == 0 ? 0 : 1 / scale;
+}
+
+/** A half's bits, rounded to nearest and ties to even; over 65504 infinity. */
+function halfOf(value: f32): u16 {
+  const bits = reinterpret<u32>(value), sign = (bits >> 16) & 0x8000, rest = bits & 0x7fff_ffff;
+  if (rest > 0x7f80_0000) return <u16>(sign | 0x7e00 | ((rest >> 13) & 0x3ff));
+  if (rest >= 0x4780_0000) return <u16>(sign | 0x7c00);
+  // A subnormal: adding 0.5 moves the rounding to the bit that counts 2^-24.
+  if (rest < 0x3880_0000) return <u16>(sign | (reinterpret<u32>(reinterpret<f32>(rest) + 0.5) - 0x3f00_0000));
+  return <u16>(sign | ((rest - 0x3800_0000 + 0xfff + ((rest >> 13) & 1)) >> 13));
+}
+
+/** Eight whole numbers times a scale. */
+// @ts-ignore: decorator
+@inline
+function store8(out: usize, words: v128, scale: v128): void {
+  v128.store(out, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(words)), scale));
+  v128.store(out, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(words)), scale), V);
+}
+
+function expandBytes(from: usize, to: usize, scale: f32, out: usize): void {
+  const s = f32x4.splat(scale);
+  for (; from < to; from += 16) {
+    const bytes = v128.load(from);
+    store8(out, i16x8.extend_low_i8x16_s(bytes), s);
+    store8(out + 2 * V, i16x8.extend_high_i8x16_s(bytes), s);
+    out += 4 * V;
+  }
+}
+
+function expandNibbles(from: usize, to: usize, scales: usize, out: usize): void {
+  const low = i8x16.splat(0x0f), eight = i8x16.splat(8);
+  for (; from < to; from += V) {
+    const bytes = v128.load(from), s = f32x4.splat(floatOf(load<u16>(scales)));
+    const first = i8x16.sub(v128.and(bytes, low), eight), second = i8x16.sub(i8x16.shr_u(bytes, 4), eight);
+    store8(out, i16x8.extend_low_i8x16_s(first), s);
+    store8(out + 2 * V, i16x8.extend_high_i8x16_s(first), s);
+    store8(out + 4 * V, i16x8.extend_low_i8x16_s(second), s);
+    store8(out + 6 * V, i16x8.extend_high_i8x16_s(second), s);
+    scales += 2;
+    out += 8 * V;
+  }
+}
+
+/** 2^112: the difference of the two formats' exponents, by which subnormals become right too. */
+const REBIAS: f32 = 5192296858534827628530496329220096.0;
+
+/** A bfloat16. */
+// @ts-ignore: decorator
+@inline
+export function floatOf(bits: u32): f32 {
+  return reinterpret<f32>(bits << 16);
+}
+
+function expandHalves(from: usize, to: usize, out: usize): void {
+  const rebias = f32x4.splat(REBIAS), rest = i32x4.splat(0x8fff_e000), exponent = i16x8.splat(0x7c00), first = from;
+  let special = i16x8.splat(0);
+  for (let o = out; from < to; from += V) {
+    const half = v128.load(from);
+    special = v128.or(special, i16x8.eq(v128.and(half, exponent), exponent));
+    // The sign, which comes in four copies, then five of the exponent's eight bits.
+    v128.store(o, f32x4.mul(v128.and(i32x4.shl(i32x4.extend_low_i16x8_s(half), 13), rest), rebias));
+    v128.store(o, f32x4.mul(v128.and(i32x4.shl(i32x4.extend_high_i16x8_s(half), 13), rest), rebias), V);
+    o += 2 * V;
+  }
+  if (v128.any_true(special)) expandSpecial(first, to, out);
+}
+
+/** The same with infinities and NaN, which have all bits of the exponent. */
+function expandSpecial(from: usize, to: usize, out: usize): void {
+  const rebias = f32x4.splat(REBIAS);
+  for (; from < to; from += 8) {
+    // The half's bits at the top, then as a float32's with five of the exponent's eight.
+    const bits = i32x4.shl(v128.load16x4_u(from), 16);
+    const rest = i32x4.shr_u(v128.and(bits, i32x4.splat(0x7fff_0000)), 3);
+    const special = v128.and(i32x4.ge_s(rest, i32x4.splat(0x0f80_0000)), i32x4.splat(0x7f80_0000));
+    const value = v128.or(f32x4.mul(rest, rebias), special);
+    v128.store(out, v128.or(value, v128.and(bits, i32x4.splat(0x8000_0000))));
+    out += V;
+  }
+}

@@ -1,0 +1,152 @@
+/*
+ * linear with weights in int8 or int4 on inputs that are not negative, in whole numbers. An input becomes a number from 0
+ * to 127 · 128, in two digits of seven bits, which is as good as float32 beside weights of eight bits and makes two dot
+ * products of each vector of weights: far less than what bringing the weights to float32 takes. Sums are exact, so that
+ * every build, machine and number of threads gives the same ones; in int4 those of a group of 32 columns are, and then
+ * float32 takes over.
+ */
+import { INT8, floatOf, largest, rowBytes, scaleBytes } from './expand';
+import { SCRATCH } from './gemm';
+import { LinearArgs, finish } from './linear';
+import { V, madd, roundUp, sum4 } from './simd';
+import { barrier, cut } from './team';
+
+/** What the largest input of an image becomes. */
+const MOST: f32 = 16256;
+/** Columns that share a scale in int4: the digits of an image are padded to whole groups, by zeros. */
+const GROUP: i32 = 32;
+
+/** Bytes of an image's digits: the high ones, the low ones, and for each group a quarter of eight times their sum. */
+// @ts-ignore: decorator
+@inline
+function digitBytes(columns: i32): usize {
+  const padded = <usize>roundUp(columns, GROUP);
+  return 2 * padded + padded / 8;
+}
+
+export function linearInt8(args: LinearArgs, thread: i32, threads: i32): void {
+  const size = digitBytes(args.inFeatures);
+  const firstImage = cut(args.batch, 1, thread, threads), lastImage = cut(args.batch, 1, thread + 1, threads);
+  for (let n = firstImage; n < lastImage; n++) toDigits(args, n, args.digits + <usize>n * size);
+  barrier();
+  const sums = args.scratch + <usize>(thread * SCRATCH), last = cut(args.outFeatures, 4, thread + 1, threads);
+  for (let o = cut(args.outFeatures, 4, thread, threads); o < last; o += 4) {
+    for (let n = 0; n < args.batch; n++) rows4(args, sums, n, o, min(4, last - o), args.digits + <usize>n * size);
+  }
+}
+
+/** Where an image's largest input is kept: behind the digits. */
+// @ts-ignore: decorator
+@inline
+function rangeAddress(args: LinearArgs, n: i32): usize {
+  return args.digits + <usize>args.batch * digitBytes(args.inFeatures) + (<usize>n << 2);
+}
+
+function toDigits(args: LinearArgs, n: i32, out: usize): void {
+  const k = args.inFeatures, padded = <usize>roundUp(k, GROUP);
+  const x = args.input + (<usize>(n * k) << 2), range = largest(x, k);
+  store<f32>(rangeAddress(args, n), range);
+  const factor: f32 = range == 0 ? 0 : MOST / range;
+  memory.fill(out, 0, 2 * padded);
+  for (let i = 0; i < k; i++) {
+    // NaN and infinities become something: their image's range is no number then.
+    const q = <i32>nearest<f32>(min<f32>(MOST, load<f32>(x + (<usize>i << 2)) * factor));
+    store<u8>(out + i, q >> 7);
+    store<u8>(out + padded + i, q & 127);
+  }
+  for (let from: usize = 0; from < padded; from += GROUP) {
+    let sum = 0;
+    for (let i: usize = 0; i < <usize>GROUP; i++) {
+      sum += ((<i32>load<u8>(out + from + i)) << 7) + <i32>load<u8>(out + padded + from + i);
+    }
+    // Four lanes of twice the sum take away the 8 that every q has too much.
+    store<i32>(out + 2 * padded + from / 8, 2 * sum);
+  }
+}
+
+/** Four outputs of an image, of which `count` are there; `x` are its digits. */
+function rows4(args: LinearArgs, sums: usize, n: i32, o: i32, count: i32, x: usize): void {
+  const kind = args.kind, k = args.inFeatures, size = rowBytes(kind, k), scaleSize = scaleBytes(kind, k);
+  const w = args.weights + <usize>o * size, scales = args.scales + <usize>o * scaleSize, padded = <usize>roundUp(k, GROUP);
+  const step = <f64>load<f32>(rangeAddress(args, n)) / MOST;
+  if (kind == INT8) {
+    if (ASC_FEATURE_RELAXED_SIMD && args.dots) bytes4(x, padded, w, size, count, sums, true);
+    else bytes4(x, padded, w, size, count, sums, false);
+    for (let i = 0; i < count; i++) {
+      const high = sum(v128.load(sums + <usize>(2 * i) * V)), low = sum(v128.load(sums + <usize>(2 * i + 1) * V));
+      finish(args, n, o + i, <f32>((128 * <f64>high + <f64>low) * step * <f64>load<f32>(scales + (<usize>i << 2))));
+    }
+  } else {
+    if (ASC_FEATURE_RELAXED_SIMD && args.dots) nibbles4(x, padded, w, size, scales, scaleSize, count, sums, true);
+    else nibbles4(x, padded, w, size, scales, scaleSize, count, sums, false);
+    for (let i = 0; i < count; i++) finish(args, n, o + i, <f32>(<f64>sum4(v128.load(sums + <usize>i * V)) * step));
+  }
+}
+
+/** The sum of the four lanes. */
+function sum(v: v128): i32 {
+  return i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3);
+}
+
+/** Adds 16 products to sums; which go into which lane depends on `dots`. */
+// @ts-ignore: decorator
+@inline
+function dot(weights: v128, digits: v128, sums: v128, dots: bool): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && dots) return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, digits, sums);
+  sums = i32x4.add(sums, i32x4.extadd_pairwise_i16x8_s(i16x8.extmul_low_i8x16_s(weights, digits)));
+  return i32x4.add(sums, i32x4.extadd_pairwise_i16x8_s(i16x8.extmul_high_i8x16_s(weights, digits)));
+}
+
+/** Four rows of int8 times high and low digits: two vectors of sums each. */
+// @ts-ignore: decorator
+@inline
+function bytes4(x: usize, padded: usize, w: usize, size: usize, count: i32, out: usize, dots: bool): void {
+  // A row that is not there is the one before it again.
+  const w1: usize = count > 1 ? size : 0, w2: usize = w1 + (count > 2 ? size : 0), w3: usize = w2 + (count > 3 ? size : 0);
+  let h0 = i32x4.splat(0), h1 = h0, h2 = h0, h3 = h0, l0 = h0, l1 = h0, l2 = h0, l3 = h0;
+  for (const end = w + size; w < end; w += V, x += V) {
+    const high = v128.load(x), low = v128.load(x + padded);
+    let b = v128.load(w); h0 = dot(b, high, h0, dots); l0 = dot(b, low, l0, dots);
+    b = v128.load(w + w1); h1 = dot(b, high, h1, dots); l1 = dot(b, low, l1, dots);
+    b = v128.load(w + w2); h2 = dot(b, high, h2, dots); l2 = dot(b, low, l2, dots);
+    b = v128.load(w + w3); h3 = dot(b, high, h3, dots); l3 = dot(b, low, l3, dots);
+  }
+  v128.store(out, h0); v128.store(out, l0, V); v128.store(out, h1, 2 * V); v128.store(out, l1, 3 * V);
+  v128.store(out, h2, 4 * V); v128.store(out, l2, 5 * V); v128.store(out, h3, 6 * V); v128.store(out, l3, 7 * V);
+}
+
+/** One group of a row of int4 added to the row's sums: `x` are 32 high digits, and `padded` further the low ones. */
+// @ts-ignore: decorator
+@inline
+function group(x: usize, padded: usize, w: usize, scale: usize, offset: v128, sums: v128, dots: bool): v128 {
+  const bytes = v128.load(w), first = v128.and(bytes, i8x16.splat(0x0f)), second = i8x16.shr_u(bytes, 4);
+  const zero = i32x4.splat(0);
+  const high = dot(second, v128.load(x, V), dot(first, v128.load(x), zero, dots), dots);
+  const low = dot(second, v128.load(x + padded, V), dot(first, v128.load(x + padded), zero, dots), dots);
+  const total = i32x4.sub(i32x4.add(i32x4.shl(high, 7), low), offset);
+  return madd(f32x4.convert_i32x4_s(total), f32x4.splat(floatOf(load<u16>(scale))), sums);
+}
+
+/** Four rows of int4: a vector of sums each. */
+// @ts-ignore: decorator
+@inline
+function nibbles4(
+  x: usize, padded: usize, w: usize, size: usize, scales: usize, scaleSize: usize, count: i32, out: usize, dots: bool,
+): void {
+  const one: usize = count > 1 ? 1 : 0, two: usize = one + (count > 2 ? 1 : 0), three: usize = two + (count > 3 ? 1 : 0);
+  const w1 = one * size, w2 = two * size, w3 = three * size;
+  const s1 = one * scaleSize, s2 = two * scaleSize, s3 = three * scaleSize;
+  let c0 = f32x4.splat(0), c1 = c0, c2 = c0, c3 = c0;
+  let offsets = x + 2 * padded;
+  for (const end = w + size; w < end; w += V) {
+    const offset = v128.load_splat<i32>(offsets);
+    c0 = group(x, padded, w, scales, offset, c0, dots);
+    c1 = group(x, padded, w + w1, scales + s1, offset, c1, dots);
+    c2 = group(x, padded, w + w2, scales + s2, offset, c2, dots);
+    c3 = group(x, padded, w + w3, scales + s3, offset, c3, dots);
+    x += GROUP;
+    scales += 2;
+    offsets += 4;
+  }
+  v128.store(out, c0); v128.store(out, c1, V); v128.store(out, c2, 2 * V); v128.store(out, c3, 3 * V);
+}

@@ -1,0 +1,148 @@
+import type { ParameterChunk } from '../backend.js';
+import { VGGNetError } from '../errors.js';
+import { formatShape, numel } from '../tensor.js';
+import { quoteName } from './header.js';
+import { PRECISION_KEY } from './metadata.js';
+import type { Quantised } from './quantise.js';
+import { GROUP, packedTensors, type Recipe, type RecipeEntry, SCALE } from './recipe.js';
+import type { StoredPrecision, WeightEntry, WeightSource } from './source.js';
+
+interface Packed {
+  readonly entry: RecipeEntry & { readonly precision: Quantised };
+  /** As they come. */
+  readonly scales: Float32Array;
+  got: number;
+  /** Values on their way out, in int4. */
+  out: Float32Array;
+}
+
+/**
+ * A source whose tensors in fewer bits (recipe.ts says how they lie) are given as the float32 that they mean.
+ * @throws VGGNetError `INVALID_WEIGHTS_FILE` for a recipe that does not fit the tensors
+ */
+export function openQuantised(source: WeightSource): WeightSource {
+  const recipe = readRecipe(source.metadata[PRECISION_KEY] as string);
+  const byName = new Map(source.entries.map((entry) => [entry.name, entry]));
+  const packed = new Map<string, Packed>();
+  const stored = new Map<string, StoredPrecision>();
+  for (const [name, { precision, shape, inputRange }] of Object.entries(recipe)) {
+    stored.set(name, { precision, inputRange });
+    if (precision === 'fp16') {
+      expectTensor(byName, name, 'F16', shape);
+      continue;
+    }
+    const tensors = packedTensors(name, shape, precision);
+    for (const { name, dtype = '', shape } of Object.values(tensors)) expectTensor(byName, name, dtype, shape);
+    const scales = new Float32Array(numel(tensors.scales.shape));
+    packed.set(name, { entry: { precision, shape }, scales, got: 0, out: new Float32Array(0) });
+  }
+  const isScale = (name: string): boolean => name.endsWith(SCALE) && packed.has(name.slice(0, -SCALE.length));
+  const entries = source.entries
+    .filter(({ name }) => !isScale(name))
+    .map((entry): WeightEntry => {
+      const found = packed.get(entry.name);
+      return found ? { name: entry.name, shape: found.entry.shape, dtype: 'F32' } : entry;
+    });
+  return {
+    entries,
+    metadata: source.metadata,
+    stored,
+    async *chunks(wanted, signal) {
+      const all = new Set(wanted);
+      for (const name of wanted) if (packed.has(name)) all.add(name + SCALE);
+      for await (const chunk of source.chunks(all, signal)) {
+        const weight = packed.get(chunk.name);
+        if (weight) yield* unpack(chunk, weight);
+        else if (isScale(chunk.name)) take(chunk, packed.get(chunk.name.slice(0, -SCALE.length)) as Packed);
+        else yield chunk;
+      }
+    },
+    close: () => source.close(),
+  };
+}
+
+function take({ name, offset, data }: ParameterChunk, weight: Packed): void {
+  for (const scale of data) {
+    if (!(scale >= 0 && Number.isFinite(scale))) fail(`${quoteName(name)}: a scale of ${scale}`);
+  }
+  weight.scales.set(data, offset);
+  weight.got = offset + data.length;
+}
+
+function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Generator<ParameterChunk> {
+  const { entry, scales, got } = packed;
+  if (got < scales.length) fail(`${quoteName(name)} comes before its scales`);
+  const { precision, shape } = entry;
+  const columns = numel(shape.slice(1));
+  if (precision === 'int8') {
+    for (let i = 0; i < data.length; i++) {
+      const q = data[i] as number;
+      if (q < -127) fail(`${quoteName(name)}: a value of ${q} in int8, which goes from -127 to 127`);
+      data[i] = q * (scales[Math.floor((offset + i) / columns)] as number);
+    }
+    yield { name, offset, data };
+    return;
+  }
+  const bytes = Math.ceil(columns / 2);
+  const groups = Math.ceil(columns / GROUP);
+  let row = Math.floor(offset / bytes);
+  let column = 2 * (offset % bytes);
+  const first = row * columns + column;
+  if (packed.out.length < 2 * data.length) packed.out = new Float32Array(2 * data.length);
+  const { out } = packed;
+  let count = 0;
+  for (let i = 0; i < data.length; i++) {
+    const byte = data[i] as number;
+    const scale = scales[row * groups + Math.floor(column / GROUP)] as number;
+    const low = (byte & 15) - 8;
+    const high = (byte >> 4) - 8;
+    if (low < -7 || high < -7) fail(`${quoteName(name)}: a value of -8 in int4, which goes from -7 to 7`);
+    out[count++] = low * scale;
+    if (column + 1 < columns) out[count++] = high * scale;
+    column += 2;
+    if (column >= columns) {
+      column = 0;
+      row++;
+    }
+  }
+  yield { name, offset: first, data: out.subarray(0, count) };
+}
+
+function expectTensor(
+  tensors: ReadonlyMap<string, WeightEntry>,
+  name: string,
+  dtype: string,
+  shape: readonly number[],
+): void {
+  const got = tensors.get(name);
+  if (got && got.dtype === dtype && got.shape.join() === shape.join()) return;
+  const what = got ? `${got.dtype} ${formatShape(got.shape)}` : 'no such tensor';
+  fail(`${quoteName(name)}: expected ${dtype} ${formatShape(shape)}, got ${what}`);
+}
+
+/** @throws VGGNetError `INVALID_WEIGHTS_FILE` */
+export function readRecipe(text: string): Recipe {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (cause) {
+    throw new VGGNetError('INVALID_WEIGHTS_FILE', `The metadata's ${PRECISION_KEY} is not JSON`, { cause });
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) fail('it must be an object');
+  for (const [name, entry] of Object.entries(parsed as Record<string, Partial<RecipeEntry> | null>)) {
+    const { precision, shape, inputRange } = entry ?? {};
+    const good =
+      (precision === 'fp16' || precision === 'int8' || precision === 'int4') &&
+      Array.isArray(shape) &&
+      shape.length >= 2 &&
+      shape.every((size) => Number.isSafeInteger(size) && size > 0) &&
+      Number.isSafeInteger(numel(shape)) &&
+      (inputRange === undefined || (Number.isFinite(inputRange) && inputRange > 0));
+    if (!good) fail(`${quoteName(name)}: ${quoteName(JSON.stringify(entry))}`);
+  }
+  return parsed as Recipe;
+}
+
+function fail(what: string): never {
+  throw new VGGNetError('INVALID_WEIGHTS_FILE', `The weights in fewer bits are wrong: ${what}`);
+}
