@@ -42,13 +42,10 @@ export class Conv2dInt8Args {
   bytes: usize;
   /** The largest activation that is told from larger ones; 0: each image's own. */
   range: f32;
-  /** The relaxed dot product may be used: what `hasDots` says. */
-  dots: i32;
 }
 
-/** Pixels of a tile with the relaxed dot product, and without. */
-const DOTS: i32 = 6;
-const PAIRS: i32 = 2;
+/** Pixels of a tile: with the relaxed dot product, and without. */
+const TILE: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 2;
 /** Fewest pixels that are worth a thread: threads beyond that share the output channels. */
 const SHARE: i32 = 24;
 /** Where a thread's scales lie in its scratch, behind the table of rows. */
@@ -135,15 +132,14 @@ function products(args: Conv2dInt8Args, thread: i32, threads: i32): void {
   if (thread >= parts * groups) return;
   const group = thread / parts, panels = panelsOf(args.outChannels);
   const firstPanel = cut(panels, 1, group, groups), lastPanel = cut(panels, 1, group + 1, groups);
-  const tile = ASC_FEATURE_RELAXED_SIMD && args.dots ? DOTS : PAIRS;
-  const last = cut(pixels, tile, (thread % parts) + 1, parts);
+  const last = cut(pixels, TILE, (thread % parts) + 1, parts);
 
   const rows = args.scratch + <usize>(thread * SCRATCH), scales = rows + SCALES;
   const rowPixels = <usize>(width + 2), imagePixels = <usize>(height + 2) * rowPixels;
   const inPixel = <usize>args.inStride, outPixel = <usize>args.outStride << 2;
   const run: usize = 3 * inPixel, skip = rowPixels * inPixel - run, panelBytes: usize = 9 * inPixel * <usize>NR;
   let image = -1;
-  for (let pixel = cut(pixels, tile, thread % parts, parts); pixel < last; ) {
+  for (let pixel = cut(pixels, TILE, thread % parts, parts); pixel < last; ) {
     const n = pixel / width / height;
     if (n != image) {
       image = n;
@@ -163,12 +159,12 @@ function products(args: Conv2dInt8Args, thread: i32, threads: i32): void {
     }
     pixel += count;
     // The last tile's entries that are over: its last pixel again.
-    for (; count % tile != 0; count++) memory.copy(rows + <usize>count * ROW, rows + <usize>(count - 1) * ROW, ROW);
+    for (; count % TILE != 0; count++) memory.copy(rows + <usize>count * ROW, rows + <usize>(count - 1) * ROW, ROW);
     for (let panel = firstPanel; panel < lastPanel; panel++) {
       const weights = args.weights + <usize>panel * panelBytes;
-      for (let row = 0; row < count; row += tile) {
+      for (let row = 0; row < count; row += TILE) {
         const entries = rows + <usize>row * ROW;
-        if (tile == DOTS) dot6x8(args, entries, weights, run, skip, scales, panel);
+        if (ASC_FEATURE_RELAXED_SIMD) dot6x8(args, entries, weights, run, skip, scales, panel);
         else dot2x8(args, entries, weights, run, skip, scales, panel);
       }
     }
@@ -185,8 +181,6 @@ function scalesOf(args: Conv2dInt8Args, range: f32, out: usize): void {
 }
 
 /** Eight sums of a pixel on their way out. */
-// @ts-ignore: decorator
-@inline
 function finish(args: Conv2dInt8Args, to: usize, s0: v128, s1: v128, scales: usize, panel: i32): void {
   const column = <usize>panel << 5, left = args.outChannels - panel * NR;
   let c0 = madd(f32x4.convert_i32x4_s(s0), v128.load(scales + column), v128.load(args.shift + column));
@@ -268,19 +262,6 @@ function dot2x8(args: Conv2dInt8Args, rows: usize, b: usize, run: usize, skip: u
   }
   finish(args, rowC(rows, 0), joined(c00, c01), joined(c02, c03), scales, panel);
   finish(args, rowC(rows, 1), joined(c10, c11), joined(c12, c13), scales, panel);
-}
-
-/**
- * True if this build has the relaxed dot product, and the runtime computes it right. V8 11 (Node 20, by a flag) does not
- * in code that it has not optimised yet: an operand that is on the stack, as all are here, is written over.
- */
-export function hasDots(scratch: usize): bool {
-  if (!ASC_FEATURE_RELAXED_SIMD) return false;
-  v128.store(scratch, i8x16.splat(3));
-  v128.store(scratch, i8x16.splat(5), V);
-  v128.store(scratch, i32x4.splat(7), 2 * V);
-  const sums = dot(v128.load(scratch), v128.load(scratch, V), v128.load(scratch, 2 * V));
-  return i32x4.all_true(i32x4.eq(sums, i32x4.splat(4 * 3 * 5 + 7)));
 }
 
 /** Packs the weights [IC, 3, 3] of output channel `oc`, and their scale. The destination starts as zeros. */

@@ -118,8 +118,6 @@ function halfOf(value: f32): u16 {
 }
 
 /** Eight whole numbers times a scale. */
-// @ts-ignore: decorator
-@inline
 function store8(out: usize, words: v128, scale: v128): void {
   v128.store(out, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(words)), scale));
   v128.store(out, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(words)), scale), V);

@@ -4,7 +4,7 @@ export { SCRATCH, gemm, packB } from './gemm';
 export { CONV2D, CONV2D_INT8, LINEAR, MAX_POOL2D, WINOGRAD, helper, parallel } from './parallel';
 export { CONTROL } from './team';
 export { packConv2d, unpackConv2d } from './conv2d';
-export { hasDots, packConv2dInt8, unpackConv2dInt8 } from './conv2d-int8';
+export { packConv2dInt8, unpackConv2dInt8 } from './conv2d-int8';
 export { expandRow, packRow } from './expand';
 export { EXPANDED } from './linear';
 export { packWinograd } from './winograd';

@@ -70,15 +70,13 @@ function rows4(args: LinearArgs, sums: usize, n: i32, o: i32, count: i32, x: usi
   const w = args.weights + <usize>o * size, scales = args.scales + <usize>o * scaleSize, padded = <usize>roundUp(k, GROUP);
   const step = <f64>load<f32>(rangeAddress(args, n)) / MOST;
   if (kind == INT8) {
-    if (ASC_FEATURE_RELAXED_SIMD && args.dots) bytes4(x, padded, w, size, count, sums, true);
-    else bytes4(x, padded, w, size, count, sums, false);
+    bytes4(x, padded, w, size, count, sums);
     for (let i = 0; i < count; i++) {
       const high = sum(v128.load(sums + <usize>(2 * i) * V)), low = sum(v128.load(sums + <usize>(2 * i + 1) * V));
       finish(args, n, o + i, <f32>((128 * <f64>high + <f64>low) * step * <f64>load<f32>(scales + (<usize>i << 2))));
     }
   } else {
-    if (ASC_FEATURE_RELAXED_SIMD && args.dots) nibbles4(x, padded, w, size, scales, scaleSize, count, sums, true);
-    else nibbles4(x, padded, w, size, scales, scaleSize, count, sums, false);
+    nibbles4(x, padded, w, size, scales, scaleSize, count, sums);
     for (let i = 0; i < count; i++) finish(args, n, o + i, <f32>(<f64>sum4(v128.load(sums + <usize>i * V)) * step));
   }
 }
@@ -88,28 +86,26 @@ function sum(v: v128): i32 {
   return i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3);
 }
 
-/** Adds 16 products to sums; which go into which lane depends on `dots`. */
+/** Adds 16 products to sums; which go into which lane depends on the build. */
 // @ts-ignore: decorator
 @inline
-function dot(weights: v128, digits: v128, sums: v128, dots: bool): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD && dots) return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, digits, sums);
+function dot(weights: v128, digits: v128, sums: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, digits, sums);
   sums = i32x4.add(sums, i32x4.extadd_pairwise_i16x8_s(i16x8.extmul_low_i8x16_s(weights, digits)));
   return i32x4.add(sums, i32x4.extadd_pairwise_i16x8_s(i16x8.extmul_high_i8x16_s(weights, digits)));
 }
 
 /** Four rows of int8 times high and low digits: two vectors of sums each. */
-// @ts-ignore: decorator
-@inline
-function bytes4(x: usize, padded: usize, w: usize, size: usize, count: i32, out: usize, dots: bool): void {
+function bytes4(x: usize, padded: usize, w: usize, size: usize, count: i32, out: usize): void {
   // A row that is not there is the one before it again.
   const w1: usize = count > 1 ? size : 0, w2: usize = w1 + (count > 2 ? size : 0), w3: usize = w2 + (count > 3 ? size : 0);
   let h0 = i32x4.splat(0), h1 = h0, h2 = h0, h3 = h0, l0 = h0, l1 = h0, l2 = h0, l3 = h0;
   for (const end = w + size; w < end; w += V, x += V) {
     const high = v128.load(x), low = v128.load(x + padded);
-    let b = v128.load(w); h0 = dot(b, high, h0, dots); l0 = dot(b, low, l0, dots);
-    b = v128.load(w + w1); h1 = dot(b, high, h1, dots); l1 = dot(b, low, l1, dots);
-    b = v128.load(w + w2); h2 = dot(b, high, h2, dots); l2 = dot(b, low, l2, dots);
-    b = v128.load(w + w3); h3 = dot(b, high, h3, dots); l3 = dot(b, low, l3, dots);
+    let b = v128.load(w); h0 = dot(b, high, h0); l0 = dot(b, low, l0);
+    b = v128.load(w + w1); h1 = dot(b, high, h1); l1 = dot(b, low, l1);
+    b = v128.load(w + w2); h2 = dot(b, high, h2); l2 = dot(b, low, l2);
+    b = v128.load(w + w3); h3 = dot(b, high, h3); l3 = dot(b, low, l3);
   }
   v128.store(out, h0); v128.store(out, l0, V); v128.store(out, h1, 2 * V); v128.store(out, l1, 3 * V);
   v128.store(out, h2, 4 * V); v128.store(out, l2, 5 * V); v128.store(out, h3, 6 * V); v128.store(out, l3, 7 * V);
@@ -118,20 +114,18 @@ function bytes4(x: usize, padded: usize, w: usize, size: usize, count: i32, out:
 /** One group of a row of int4 added to the row's sums: `x` are 32 high digits, and `padded` further the low ones. */
 // @ts-ignore: decorator
 @inline
-function group(x: usize, padded: usize, w: usize, scale: usize, offset: v128, sums: v128, dots: bool): v128 {
+function group(x: usize, padded: usize, w: usize, scale: usize, offset: v128, sums: v128): v128 {
   const bytes = v128.load(w), first = v128.and(bytes, i8x16.splat(0x0f)), second = i8x16.shr_u(bytes, 4);
   const zero = i32x4.splat(0);
-  const high = dot(second, v128.load(x, V), dot(first, v128.load(x), zero, dots), dots);
-  const low = dot(second, v128.load(x + padded, V), dot(first, v128.load(x + padded), zero, dots), dots);
+  const high = dot(second, v128.load(x, V), dot(first, v128.load(x), zero));
+  const low = dot(second, v128.load(x + padded, V), dot(first, v128.load(x + padded), zero));
   const total = i32x4.sub(i32x4.add(i32x4.shl(high, 7), low), offset);
   return madd(f32x4.convert_i32x4_s(total), f32x4.splat(floatOf(load<u16>(scale))), sums);
 }
 
 /** Four rows of int4: a vector of sums each. */
-// @ts-ignore: decorator
-@inline
 function nibbles4(
-  x: usize, padded: usize, w: usize, size: usize, scales: usize, scaleSize: usize, count: i32, out: usize, dots: bool,
+  x: usize, padded: usize, w: usize, size: usize, scales: usize, scaleSize: usize, count: i32, out: usize,
 ): void {
   const one: usize = count > 1 ? 1 : 0, two: usize = one + (count > 2 ? 1 : 0), three: usize = two + (count > 3 ? 1 : 0);
   const w1 = one * size, w2 = two * size, w3 = three * size;
@@ -140,10 +134,10 @@ function nibbles4(
   let offsets = x + 2 * padded;
   for (const end = w + size; w < end; w += V) {
     const offset = v128.load_splat<i32>(offsets);
-    c0 = group(x, padded, w, scales, offset, c0, dots);
-    c1 = group(x, padded, w + w1, scales + s1, offset, c1, dots);
-    c2 = group(x, padded, w + w2, scales + s2, offset, c2, dots);
-    c3 = group(x, padded, w + w3, scales + s3, offset, c3, dots);
+    c0 = group(x, padded, w, scales, offset, c0);
+    c1 = group(x, padded, w + w1, scales + s1, offset, c1);
+    c2 = group(x, padded, w + w2, scales + s2, offset, c2);
+    c3 = group(x, padded, w + w3, scales + s3, offset, c3);
     x += GROUP;
     scales += 2;
     offsets += 4;

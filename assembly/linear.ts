@@ -29,8 +29,6 @@ export class LinearArgs {
   scales: usize;
   /** Where linear-int8.ts has its inputs' digits; 0: the weights become float32. */
   digits: usize;
-  /** The relaxed dot product may be used: what `hasDots` says. */
-  dots: i32;
 }
 
 /**

@@ -1,9 +1,10 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { imageToTensor } from '../image/preprocess.js';
 import { createLayers } from '../layers.js';
+import { usualShape } from '../load.js';
 import { PRECISIONS, type Precision, withPrecision } from '../precision.js';
 import { normals } from '../random.js';
-import { usualShape } from '../load.js';
 import { numel, Tensor } from '../tensor.js';
 import type { VGGNet } from '../vgg.js';
 import { saveFile } from '../weights/save-file.js';
@@ -43,7 +44,12 @@ const NOISE_INPUTS = 8;
  * `vggnet convert`: weights in fewer bits, as a safetensors file, and how far the answers are from those in float32.
  * Both networks run by WebAssembly.
  */
-export async function convert(input: string, output: string, flags: ConvertFlags, signal: AbortSignal): Promise<number> {
+export async function convert(
+  input: string,
+  output: string,
+  flags: ConvertFlags,
+  signal: AbortSignal,
+): Promise<number> {
   const choice = withWeights(parseModel(input), flags);
   // Before the weights are read, unless that would take a second download.
   if (!isRemote(choice)) {
@@ -112,12 +118,15 @@ async function openInputs(model: VGGNet, folder: string | undefined, signal: Abo
       },
     };
   }
+  const { preset } = model.config;
+  if (!preset)
+    throw new UsageError(`--calibrate: an image has 1 or 3 channels and this network takes ${model.config.inChannels}`);
   const files = await imagesOf(folder);
   return {
     from: folder,
     count: files.length,
     async *tensors() {
-      for (const file of files) yield await model.preprocess(file, { signal });
+      for (const file of files) yield await imageToTensor(file, preset, { signal });
     },
   };
 }
@@ -179,7 +188,9 @@ function compare(
     sameTop1: pairs.filter(([a, b]) => indexOfLargest(a) === indexOfLargest(b)).length,
     logits: {
       cosine: Math.min(...pairs.map(([a, b]) => cosine(a, b))),
-      maxError: Math.max(...pairs.map(([a, b]) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - (b[i] as number))), 0))),
+      maxError: Math.max(
+        ...pairs.map(([a, b]) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - (b[i] as number))), 0)),
+      ),
       largest: Math.max(...pairs.map(([a]) => a.reduce((most, x) => Math.max(most, Math.abs(x)), 0))),
     },
     layers,

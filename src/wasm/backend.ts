@@ -3,7 +3,7 @@ import { VGGNetError } from '../errors.js';
 import { hasWorkers } from './assets.js';
 import { WorkerExecutable } from './client.js';
 import { isTransformed, transformedBytes, type WinogradOption } from './convolution.js';
-import { chooseBuild, compileKernels } from './kernels.js';
+import { chooseBuild, compileKernels, int8Speed } from './kernels.js';
 import { chooseForms, type MemoryOptions } from './memory.js';
 import { resolveThreads, type Threads } from './threads.js';
 
@@ -32,7 +32,12 @@ export function createWasmBackend(options: WasmOptions): Backend {
   const inline = options.inline ?? !hasWorkers();
   const { threads, note } = resolveThreads(options.threads ?? 'auto', inline);
   const device: DeviceInfo = { backend: 'wasm', build, threads, inline, reason: options.reason + note };
-  const memory: MemoryOptions = { winograd: options.winograd ?? true, threads, memoryLimit: options.memoryLimit };
+  const memory: MemoryOptions = {
+    winograd: options.winograd ?? true,
+    threads,
+    memoryLimit: options.memoryLimit,
+    int8: int8Speed(build),
+  };
   return {
     device,
     async compile(program, parameters, { signal } = {}): Promise<Executable> {

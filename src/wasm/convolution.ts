@@ -20,6 +20,8 @@ export type WinogradOption = boolean | TileSize;
 const TRANSFORM: Record<TileSize, number> = { 4: 18, 6: 23 };
 /** Reading one packed weight from memory. */
 const READ = 4;
+/** One product of whole numbers, without the relaxed dot product. */
+const PRODUCT_INT8 = 0.6;
 /** Rows of the micro-kernel's tile: its last rows are computed even if they are not there. */
 const ROWS = 4;
 
@@ -43,8 +45,9 @@ export function tileCount(size: TileSize, images: number, height: number, width:
  * The cost of a layer in one form for one image. Threads and the batch play no part: an image has the same bits on any
  * number of threads, and alone as among others.
  */
-export function convolutionCost(layer: Conv2d, form: Float, height: number, width: number): number {
+export function convolutionCost(layer: Conv2d, form: Form, height: number, width: number): number {
   const { inChannels, outChannels } = layer;
+  if (form === 'int8') return PRODUCT_INT8 * 9 * inChannels * outChannels * height * width;
   const weights = (form === 'direct' ? 9 : placesOf(form)) * inChannels * outChannels;
   const tiles = form === 'direct' ? height * width : tileCount(form, 1, height, width);
   const products = weights * Math.ceil(tiles / ROWS) * ROWS;
@@ -72,8 +75,12 @@ export function isTransformed(form: Form | undefined): form is TileSize {
 const MOST_IN = 14_000;
 const MOST_OUT = 32_768;
 
-/** True if a layer runs in whole numbers: what comes in must not be negative, which is so after a ReLU. */
-export function runsInInt8(layers: readonly Layer[], index: number): boolean {
+/** How fast convolutions in whole numbers are beside those in float32; 'none' where this runtime can not have them. */
+export type Int8Speed = 'fast' | 'slow' | 'none';
+
+/** True if a layer can run in whole numbers: what comes in must not be negative, which is so after a ReLU. */
+export function canRunInInt8(layers: readonly Layer[], index: number, speed: Int8Speed): boolean {
+  if (speed === 'none') return false;
   const layer = layers[index];
   const before = layers.slice(0, index).findLast(({ op }) => !KEEPS_SIGN.has(op));
   if (before?.op !== 'relu') return false;
@@ -94,7 +101,13 @@ export interface Int8Workspace {
   readonly bytes: number;
 }
 
-export function int8Workspace(images: number, height: number, width: number, inStride: number, threads: number): Int8Workspace {
+export function int8Workspace(
+  images: number,
+  height: number,
+  width: number,
+  inStride: number,
+  threads: number,
+): Int8Workspace {
   const maxima = align(threads * images * BYTES);
   return { maxima, bytes: maxima + align(images * (height + 2) * (width + 2) * inStride) };
 }

@@ -52,8 +52,6 @@ export class Engine {
   readonly #control: number;
   readonly #args: number;
   readonly #scratch: number;
-  /** 1 where the relaxed dot product may be used. */
-  readonly #dots: number;
   /** Running statistics of the forward in progress, which it changes when it is complete. */
   #updates: (() => void)[] = [];
   /** Batch norm's folded scales do not hold the running statistics as they are now. */
@@ -68,13 +66,13 @@ export class Engine {
     heap.i32.fill(0, this.#control / 4, (this.#control + CONTROL) / 4);
     this.#args = heap.keep(ARGUMENT_BYTES);
     this.#scratch = heap.keep(SCRATCH * options.threads);
-    this.#dots = kernels.hasDots(this.#scratch);
     const forms = chooseForms(program, options);
     this.#parameters = new Parameters(heap, kernels, program.layers, forms);
     this.#planner = {
       layers: program.layers,
       forms,
       forced: typeof options.winograd === 'number',
+      int8: options.int8,
       threads: options.threads,
       arenaLimit: heap.limit - heap.arena,
     };
@@ -312,7 +310,6 @@ export class Engine {
       workspace,
       workspace + maxima,
       floatBits(layer.inputRange ?? 0),
-      this.#dots,
     ]);
   }
 
@@ -379,7 +376,6 @@ export class Engine {
         kind,
         scales,
         digits,
-        this.#dots,
       ]);
     }
   }

@@ -1,5 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import { loadKernels } from './assets.js';
+import type { Int8Speed } from './convolution.js';
 
 /** The kernel builds, all from the same sources in assembly/. */
 export type KernelBuild = 'simd' | 'relaxed-simd';
@@ -43,7 +44,6 @@ export interface Kernels {
     inChannels: number,
     inStride: number,
   ): void;
-  hasDots(scratch: number): number;
   packConv2dInt8(
     values: number,
     oc: number,
@@ -115,6 +115,31 @@ function probe(code: readonly number[]): Uint8Array<ArrayBuffer> {
 const SPLAT = [0x41, 1, 0xfd, 0x0f];
 /** f32x4.relaxed_madd */
 const RELAXED_MADD = [0xfd, 0x85, 0x02];
+
+/** A module of one function of type () → i32, `f`: a relaxed dot product of operands that are all on the stack. */
+// biome-ignore format: a section a line
+const DOT = Uint8Array.from([
+  0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
+  1, 5, 1, 0x60, 0, 1, 0x7f,
+  3, 2, 1, 0,
+  7, 5, 1, 1, 0x66, 0, 0,
+  10, 22, 1, 20, 0, 0x41, 3, 0xfd, 0x0f, 0x41, 5, 0xfd, 0x0f, 0x41, 7, 0xfd, 0x11, 0xfd, 0x93, 0x02, 0xfd, 0x1b, 0, 0x0b,
+]);
+
+/**
+ * How fast convolutions in whole numbers are beside those in float32: with the relaxed dot product, or without. 'none'
+ * where it is wrong: in V8 11 (Node 20, by a flag) code that has not been optimised yet writes over an operand.
+ */
+export function int8Speed(build: KernelBuild): Int8Speed {
+  if (build === 'simd') return 'slow';
+  try {
+    const { f } = new WebAssembly.Instance(new WebAssembly.Module(DOT)).exports as { f: () => number };
+    return f() === 4 * 3 * 5 + 7 ? 'fast' : 'none';
+  } catch {
+    // An edge worker compiles nothing at run time. Those have newer engines.
+    return 'fast';
+  }
+}
 
 /**
  * The best build that this runtime validates; `deterministic` asks for plain SIMD, whose results are the same to

@@ -3,10 +3,12 @@ import { VGGNetError } from '../errors.js';
 import type { Layer } from '../layers.js';
 import { leastSide } from '../shape.js';
 import {
+  canRunInInt8,
   canTransform,
   convolutionCost,
   type Form,
-  runsInInt8,
+  type Int8Speed,
+  isTransformed,
   TILE_SIZES,
   type TileSize,
   transformedBytes,
@@ -27,6 +29,8 @@ export interface MemoryOptions {
   readonly threads: number;
   /** Bytes that the engine's memory must not pass. */
   readonly memoryLimit?: number | undefined;
+  /** Default 'none'. */
+  readonly int8?: Int8Speed | undefined;
 }
 
 /** Bytes of an operation's arguments. */
@@ -51,22 +55,25 @@ export function keptBytes(layers: readonly Layer[], forms: readonly Form[], thre
  * @throws VGGNetError `OUT_OF_MEMORY` if the weights do not fit; with a `memoryLimit`, if one input of the usual shape
  * does not fit beside them either
  */
-export function chooseForms(program: Program, { winograd, threads, memoryLimit }: MemoryOptions): Form[] {
+export function chooseForms(
+  program: Program,
+  { winograd, threads, memoryLimit, int8 = 'none' }: MemoryOptions,
+): Form[] {
   const { layers } = program;
   const shape = usualShape(program);
   const limit = Math.min(memoryLimit ?? MAX_BYTES, MAX_BYTES);
   const outputs = [(layers.at(-1) as Layer).name];
   const needs = (forms: readonly Form[]): number => {
     const kept = keptBytes(layers, forms, threads);
-    const planner = { layers, forms, threads, forced: typeof winograd === 'number', arenaLimit: limit - kept };
+    const planner = { layers, forms, int8, threads, forced: typeof winograd === 'number', arenaLimit: limit - kept };
     return wholePages(kept + makePlan(planner, shape, { outputs, mode: 'eval', seed: 0 }).arenaBytes);
   };
 
-  const candidates = findCandidates(layers, shape, winograd);
-  const plain = (): Form[] => layers.map((_, index) => (runsInInt8(layers, index) ? 'int8' : 'direct'));
+  const candidates = findCandidates(layers, shape, winograd, int8);
+  const plain = (): Form[] => layers.map((_, index) => plainForm(layers, index, int8));
   const best = plain();
   for (const { index, form } of [...candidates].sort((a, b) => a.cost - b.cost)) {
-    if (best[index] === 'direct') best[index] = form;
+    if (!isTransformed(best[index])) best[index] = form;
   }
   if (needs(best) <= limit) return best;
 
@@ -99,6 +106,11 @@ export function chooseForms(program: Program, { winograd, threads, memoryLimit }
   return forms;
 }
 
+/** The form that takes the least memory. */
+function plainForm(layers: readonly Layer[], index: number, int8: Int8Speed): 'direct' | 'int8' {
+  return layers[index]?.op === 'conv2d' && canRunInInt8(layers, index, int8) ? 'int8' : 'direct';
+}
+
 interface Candidate {
   readonly index: number;
   readonly form: TileSize;
@@ -112,14 +124,18 @@ function findCandidates(
   layers: readonly Layer[],
   [, , height = 1, width = 1]: readonly number[],
   winograd: WinogradOption,
+  int8: Int8Speed,
 ): Candidate[] {
   if (winograd === false) return [];
   const found: Candidate[] = [];
   let [h, w] = [height, width];
   for (const [index, layer] of layers.entries()) {
     if (layer.op === 'maxPool2d') [h, w] = [Math.floor(h / 2), Math.floor(w / 2)];
-    if (layer.op !== 'conv2d' || !canTransform(index) || runsInInt8(layers, index)) continue;
-    const direct = convolutionCost(layer, 'direct', h, w);
+    if (layer.op !== 'conv2d' || !canTransform(index)) continue;
+    const plain = plainForm(layers, index, int8);
+    // With the relaxed dot product nothing is faster.
+    if (plain === 'int8' && int8 === 'fast') continue;
+    const direct = convolutionCost(layer, plain, h, w);
     for (const form of winograd === true ? TILE_SIZES : [winograd]) {
       const cost = convolutionCost(layer, form, h, w);
       const worth = (direct - cost) / transformedBytes(layer, form);

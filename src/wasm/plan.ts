@@ -3,15 +3,16 @@ import { fuse, type Step } from '../fuse.js';
 import type { Conv2d, Layer } from '../layers.js';
 import { outputShape } from '../shape.js';
 import {
+  canRunInInt8,
   cheapestForm,
   digitBytes,
   type Form,
+  type Int8Speed,
   type Int8Workspace,
   int8Workspace,
   isTransformed,
   MAX_BLOCK,
   poolsDirectly,
-  runsInInt8,
   shareTiles,
   type TileSize,
   tileCount,
@@ -64,6 +65,8 @@ export interface Planner {
   /** The forms are to be used at any size of the input. */
   readonly forced: boolean;
   readonly threads: number;
+  /** Default 'none'. */
+  readonly int8?: Int8Speed | undefined;
   /** Bytes that the arena should not pass. */
   readonly arenaLimit: number;
 }
@@ -244,7 +247,7 @@ function chain(
         i++;
       }
     }
-    if (layer.op === 'linear' && runsInInt8(planner.layers, index)) {
+    if (layer.op === 'linear' && canRunInInt8(planner.layers, index, planner.int8 ?? 'none')) {
       int8 = { maxima: 0, bytes: digitBytes(input.shape[0] as number, layer.inFeatures) };
     }
     const layout = layer.op === 'adaptiveAvgPool2d' ? 'nchw' : input.layout;

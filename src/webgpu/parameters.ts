@@ -48,9 +48,7 @@ export class Parameters {
     try {
       for (const layer of layers) {
         for (const spec of parametersOf(layer)) {
-          const { checked } = context.attempt(`weights of ${layer.name}`, () =>
-            parameters.#place(layer, spec),
-          );
+          const { checked } = context.attempt(`weights of ${layer.name}`, () => parameters.#place(layer, spec));
           checks.push(checked);
         }
       }

@@ -16,7 +16,6 @@ export type Quantised = 'int8' | 'int4';
 /** The largest |q|, and the digits of a scale after the first. */
 const FORMATS = { int8: { largest: 127, digits: 16 }, int4: { largest: 7, digits: 7 } } as const;
 
-
 const word = new Float64Array(1);
 const bits = new BigInt64Array(word.buffer);
 

@@ -1,7 +1,7 @@
 import type { ParameterChunk } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import { isBatchCount, isFloatDtype } from './dtype.js';
 import type { Precision } from '../precision.js';
+import { isBatchCount, isFloatDtype } from './dtype.js';
 import { quoteName } from './header.js';
 
 /**

@@ -116,7 +116,9 @@ function layOut(entries: readonly WriteEntry[], options: SaveOptions): Layout {
     throw new VGGNetError('INVALID_ARGUMENT', `dtype must be 'F32' or 'F16', got ${String(float)}`);
   }
   checkNames(entries);
-  const typed = entries.map((entry) => ({ ...entry, dtype: isBatchCount(entry.name) ? 'I64' : (entry.dtype ?? float) }) as const);
+  const typed = entries.map(
+    (entry) => ({ ...entry, dtype: isBatchCount(entry.name) ? 'I64' : (entry.dtype ?? float) }) as const,
+  );
   // Wide ones first: each tensor then starts at a multiple of its element's size, for readers that map the file.
   const ordered = typed.sort((a, b) => BYTES[b.dtype] - BYTES[a.dtype]);
   const records: [string, unknown][] = [];
@@ -182,7 +184,8 @@ function checkValues(name: string, shape: readonly number[], values: WriteValues
 
 /** F32, I8 and U8 are views of the values. */
 function encode(name: string, values: WriteValues, dtype: WriteDtype): Uint8Array {
-  if (!(values instanceof Float32Array) || dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  if (!(values instanceof Float32Array) || dtype === 'F32')
+    return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   if (dtype === 'F16') return new Uint8Array(toFloat16(values).buffer);
   // Of values that have no more digits.
   if (dtype === 'BF16') {

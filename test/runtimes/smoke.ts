@@ -53,6 +53,11 @@ export interface SmokeReport {
     readonly hash: string;
     readonly logits: Readonly<Record<string, readonly number[]>>;
   }[];
+  /**
+   * With weights in int8 and int4, in whole numbers: the SHA-256 of what `deterministic: true` gave, and how far what this
+   * runtime takes by itself is from it, over the largest logit.
+   */
+  readonly few: { readonly hash: string; readonly difference: number };
   readonly webgpu: { readonly place: Place; readonly logits: Readonly<Record<string, readonly number[]>> } | undefined;
   /** The code of each error. */
   readonly errors: Readonly<Record<string, string>>;
@@ -75,6 +80,7 @@ export async function smoke(library: Library, read: Read, options: SmokeOptions)
   return {
     ...(await classify(library, read, fixture, options)),
     deterministic,
+    few: await computeFew(library, read, fixture),
     webgpu,
     errors: await refuse(library, read),
   };
@@ -119,6 +125,23 @@ async function compute(
     place ??= placeOf(model.device);
   }
   return { place: place as Place, logits };
+}
+
+/** The networks in fewer bits, by plain SIMD and by what a model gets that asks for nothing. */
+async function computeFew(library: Library, read: Read, fixture: Fixture): Promise<SmokeReport['few']> {
+  // Without Winograd's method, by which float32 may be faster and be taken.
+  const options = { precision: { default: 'int8', fc: 'int4' }, winograd: false, device: 'wasm', threads: 1 } as const;
+  const plain = await compute(library, read, fixture, { ...options, deterministic: true });
+  const own = await compute(library, read, fixture, options);
+  let difference = 0;
+  for (const [name, logits] of plain.logits) {
+    const other = own.logits.get(name) as Float32Array;
+    const largest = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    for (const [i, value] of logits.entries()) {
+      difference = Math.max(difference, Math.abs(value - (other[i] as number)) / largest);
+    }
+  }
+  return { hash: await sha256(plain.logits), difference };
 }
 
 /** Bad input of several kinds. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Layer } from '../../src/layers.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import { flatten } from '../../src/webgpu/ops/layout.js';
-import type { Layer } from '../../src/layers.js';
 import { packedLayout, unpackPiece } from '../../src/webgpu/ops/pack.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
 import {

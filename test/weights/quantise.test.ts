@@ -1,13 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { scalesOf, packWeight } from '../../src/weights/pack.js';
+import { packWeight, scalesOf } from '../../src/weights/pack.js';
 import { quantise, roundTo, scaleFor } from '../../src/weights/quantise.js';
 
 const PRECISIONS = ['int8', 'int4'] as const;
 const LARGEST = { int8: 127, int4: 7 };
 
 /** float32 of all sizes, subnormals too. */
-const values = fc.array(fc.float({ noNaN: true, min: Math.fround(-3e38), max: Math.fround(3e38) }), { minLength: 1, maxLength: 40 });
+const values = fc.array(fc.float({ noNaN: true, min: Math.fround(-3e38), max: Math.fround(3e38) }), {
+  minLength: 1,
+  maxLength: 40,
+});
 
 describe.each(PRECISIONS)('%s', (precision) => {
   test('rounds to a value that float32 has, no further than half a step, and never twice', () => {

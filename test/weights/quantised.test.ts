@@ -7,7 +7,12 @@ import { readAll } from './collect.js';
 
 const LIST = [8, 'M', 16, 12, 'M'] as const;
 const OPTIONS = { numClasses: 5, hiddenFeatures: 33, poolSize: 2, batchNorm: false, inline: true } as const;
-const PRECISIONS: readonly PrecisionOption[] = ['fp16', 'int8', 'int4', { default: 'int8', fc: 'int4', conv1_1: 'fp32', fc8: 'fp16' }];
+const PRECISIONS: readonly PrecisionOption[] = [
+  'fp16',
+  'int8',
+  'int4',
+  { default: 'int8', fc: 'int4', conv1_1: 'fp32', fc8: 'fp16' },
+];
 
 const bytesOf = async (stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> =>
   new Uint8Array(await new Response(stream).arrayBuffer());
@@ -77,7 +82,7 @@ test('layers say how they are stored, and the summary what that takes', async ()
 
 describe('bad input', () => {
   test.each([
-    ['int2', "got \"int2\""],
+    ['int2', 'got "int2"'],
     [{ fc: 'int9' }, 'got "int9"'],
     [{ fc9: 'int8' }, "no layer is called 'fc9'; nearest: fc"],
     [{ conv: 'int4' }, 'a convolution can be fp32, fp16 or int8, got int4'],
@@ -89,9 +94,14 @@ describe('bad input', () => {
     });
   });
 
-  test.each([{ conv9: 1 }, { conv2_1: -1 }, { conv2_1: Number.NaN }, { fc6: 1 }])('inputRanges %j', async (inputRanges) => {
-    await expect(VGGNet.create(LIST, { ...OPTIONS, inputRanges })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
-  });
+  test.each([{ conv9: 1 }, { conv2_1: -1 }, { conv2_1: Number.NaN }, { fc6: 1 }])(
+    'inputRanges %j',
+    async (inputRanges) => {
+      await expect(VGGNet.create(LIST, { ...OPTIONS, inputRanges })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+      });
+    },
+  );
 
   test('a weight that is not finite names its layer, and nothing is made', async () => {
     const model = await VGGNet.create(LIST, OPTIONS);
@@ -106,7 +116,10 @@ describe('bad input', () => {
   });
 
   /** A file of one weight in int8 and one in int4, with something changed. */
-  async function file(change: { recipe?: (recipe: Record<string, unknown>) => unknown; tensors?: (all: Map<string, [WriteEntry, WriteValues]>) => void }) {
+  async function file(change: {
+    recipe?: (recipe: Record<string, unknown>) => unknown;
+    tensors?: (all: Map<string, [WriteEntry, WriteValues]>) => void;
+  }) {
     const tensors = new Map<string, [WriteEntry, WriteValues]>();
     const add = (name: string, shape: number[], dtype: WriteEntry['dtype'], values: WriteValues): void => {
       tensors.set(name, [{ name, shape, dtype }, values]);
@@ -116,10 +129,15 @@ describe('bad input', () => {
     add('b.weight_scale', [2, 1], 'BF16', Float32Array.of(1, 2));
     add('b.weight', [2, 2], 'U8', Uint8Array.of(0x1f, 0x88, 0xf8, 0x88));
     change.tensors?.(tensors);
-    const recipe = { 'a.weight': { precision: 'int8', shape: [2, 3] }, 'b.weight': { precision: 'int4', shape: [2, 3] } };
+    const recipe = {
+      'a.weight': { precision: 'int8', shape: [2, 3] },
+      'b.weight': { precision: 'int4', shape: [2, 3] },
+    };
     const metadata = { 'vggnet.precision': JSON.stringify(change.recipe ? change.recipe(recipe) : recipe) };
     const entries = [...tensors.values()].map(([entry]) => entry);
-    return bytesOf(writeSafetensors(entries, (name) => (tensors.get(name) as [WriteEntry, WriteValues])[1], { metadata }));
+    return bytesOf(
+      writeSafetensors(entries, (name) => (tensors.get(name) as [WriteEntry, WriteValues])[1], { metadata }),
+    );
   }
 
   test('a good one is read', async () => {
@@ -135,12 +153,35 @@ describe('bad input', () => {
 
   const wrong: [string, Parameters<typeof file>[0], string][] = [
     ['a recipe that is a list', { recipe: () => [] }, 'it must be an object'],
-    ['an unknown precision', { recipe: (all) => ({ ...all, 'a.weight': { precision: 'int5', shape: [2, 3] } }) }, 'a.weight'],
-    ['a shape that is none', { recipe: (all) => ({ ...all, 'a.weight': { precision: 'int8', shape: [2, 0.5] } }) }, 'a.weight'],
-    ['another shape', { recipe: (all) => ({ ...all, 'b.weight': { precision: 'int4', shape: [2, 9] } }) }, 'expected U8 [2, 5]'],
-    ['a weight that is not there', { recipe: (all) => ({ ...all, c: { precision: 'int8', shape: [2, 3] } }) }, 'no such tensor'],
+    [
+      'an unknown precision',
+      { recipe: (all) => ({ ...all, 'a.weight': { precision: 'int5', shape: [2, 3] } }) },
+      'a.weight',
+    ],
+    [
+      'a shape that is none',
+      { recipe: (all) => ({ ...all, 'a.weight': { precision: 'int8', shape: [2, 0.5] } }) },
+      'a.weight',
+    ],
+    [
+      'another shape',
+      { recipe: (all) => ({ ...all, 'b.weight': { precision: 'int4', shape: [2, 9] } }) },
+      'expected U8 [2, 5]',
+    ],
+    [
+      'a weight that is not there',
+      { recipe: (all) => ({ ...all, c: { precision: 'int8', shape: [2, 3] } }) },
+      'no such tensor',
+    ],
     ['scales that are not there', { tensors: (all) => void all.delete('a.weight_scale') }, 'no such tensor'],
-    ['scales of another type', { tensors: (all) => void ((all.get('a.weight_scale') as [WriteEntry, WriteValues])[0] = { name: 'a.weight_scale', shape: [2], dtype: 'F16' }) }, 'expected F32 [2], got F16 [2]'],
+    [
+      'scales of another type',
+      {
+        tensors: (all) =>
+          void all.set('a.weight_scale', [{ name: 'a.weight_scale', shape: [2], dtype: 'F16' }, Float32Array.of(1, 1)]),
+      },
+      'expected F32 [2], got F16 [2]',
+    ],
   ];
   test.each(wrong)('%s', async (_, change, message) => {
     await expect(openWeights(await file(change))).rejects.toMatchObject({
@@ -156,7 +197,9 @@ describe('bad input', () => {
     ['-8 in int4', 'b.weight', Uint8Array.of(0x88, 0x08, 0x88, 0x88), 'a value of -8'],
   ];
   test.each(values)('%s, while it is read', async (_, name, data, message) => {
-    const bytes = await file({ tensors: (all) => void ((all.get(name) as [WriteEntry, WriteValues])[1] = data) });
+    const bytes = await file({
+      tensors: (all) => void all.set(name, [(all.get(name) as [WriteEntry, WriteValues])[0], data]),
+    });
     await expect(readAll(await openWeights(bytes))).rejects.toMatchObject({
       code: 'INVALID_WEIGHTS_FILE',
       message: expect.stringContaining(message),

@@ -12,7 +12,6 @@ import { each, flag, padded } from './dispatch.js';
  * Weights are float32, or float16 where the precision says so, two to a word, rounded to nearest, ties to even.
  */
 
-
 export interface Shard {
   /** Output rows of a linear weight, from and up to, not including; of anything else all of it. */
   readonly from: number;
