@@ -13,6 +13,7 @@
  */
 import { inverseOf, largest, quantise, scaleOf } from './expand';
 import { MC, SCRATCH, panelsOf } from './gemm';
+import { max2x2 } from './pool';
 import { V, laneMask, madd, relu4 } from './simd';
 import { barrier, cut } from './team';
 import { NR, ROW, rowA, rowC } from './tile';
@@ -28,6 +29,8 @@ export class Conv2dInt8Args {
   scale: usize;
   shift: usize;
   relu: i32;
+  /** The output is the 2×2 max-pool of the convolution's. */
+  pool: i32;
   height: i32;
   width: i32;
   inStride: i32;
@@ -48,8 +51,12 @@ export class Conv2dInt8Args {
 const TILE: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 2;
 /** Fewest pixels that are worth a thread: threads beyond that share the output channels. */
 const SHARE: i32 = 24;
-/** Where a thread's scales lie in its scratch, behind the table of rows. */
-const SCALES: usize = <usize>MC * ROW;
+/** Bytes of eight values. */
+const EIGHT: usize = 2 * V;
+/** What a thread's scratch holds after the table of rows: a block's outputs that wait for the pool, where pools go, scales. */
+const POOLED: usize = <usize>MC * ROW;
+const WINDOWS: usize = POOLED + <usize>MC * EIGHT;
+const SCALES: usize = WINDOWS + <usize>MC * 4;
 
 export function conv2dInt8(args: Conv2dInt8Args, thread: i32, threads: i32): void {
   if (args.range == 0) {
@@ -127,45 +134,59 @@ function whole(from: usize, factor: v128): v128 {
 }
 
 function products(args: Conv2dInt8Args, thread: i32, threads: i32): void {
-  const height = args.height, width = args.width, pixels = args.images * height * width;
-  const parts = min(threads, (pixels + SHARE - 1) / SHARE), groups = threads / parts;
+  // With a max-pool pixels come window by window, four each.
+  const side = args.pool ? 2 : 1, each = side * side;
+  const height = args.height / side, width = args.width / side, outputs = args.images * height * width;
+  const parts = min(threads, (each * outputs + SHARE - 1) / SHARE), groups = threads / parts;
   if (thread >= parts * groups) return;
   const group = thread / parts, panels = panelsOf(args.outChannels);
   const firstPanel = cut(panels, 1, group, groups), lastPanel = cut(panels, 1, group + 1, groups);
-  const last = cut(pixels, TILE, (thread % parts) + 1, parts);
+  const last = cut(outputs, TILE, (thread % parts) + 1, parts);
 
-  const rows = args.scratch + <usize>(thread * SCRATCH), scales = rows + SCALES;
-  const rowPixels = <usize>(width + 2), imagePixels = <usize>(height + 2) * rowPixels;
+  const rows = args.scratch + <usize>(thread * SCRATCH), windows = rows + WINDOWS, scales = rows + SCALES;
+  const rowPixels = <usize>(args.width + 2), imagePixels = <usize>(args.height + 2) * rowPixels;
   const inPixel = <usize>args.inStride, outPixel = <usize>args.outStride << 2;
   const run: usize = 3 * inPixel, skip = rowPixels * inPixel - run, panelBytes: usize = 9 * inPixel * <usize>NR;
   let image = -1;
-  for (let pixel = cut(pixels, TILE, thread % parts, parts); pixel < last; ) {
-    const n = pixel / width / height;
+  for (let output = cut(outputs, TILE, thread % parts, parts); output < last; ) {
+    const n = output / width / height;
     if (n != image) {
       image = n;
       scalesOf(args, rangeOf(args, n, threads), scales);
     }
     // A block has pixels of one image.
-    let count = min(min(MC, last - pixel), (n + 1) * height * width - pixel);
-    let x = pixel % width, y = (pixel / width) % height;
-    for (let i = 0; i < count; i++) {
-      const corner = <usize>n * imagePixels + <usize>y * rowPixels + <usize>x, entry = rows + <usize>i * ROW;
-      store<usize>(entry, args.bytes + corner * inPixel);
-      store<usize>(entry, args.output + (corner + rowPixels + 1) * outPixel, 4);
+    const some = min(min(MC / each, last - output), (n + 1) * height * width - output);
+    let x = output % width, y = (output / width) % height, entry = rows;
+    for (let i = 0; i < some; i++) {
+      const to = args.output + <usize>((n * (height + 2) + y + 1) * (width + 2) + x + 1) * outPixel;
+      store<usize>(windows + (<usize>i << 2), to);
+      for (let j = 0; j < each; j++) {
+        const corner = <usize>n * imagePixels + <usize>(side * y + (j >> 1)) * rowPixels + <usize>(side * x + (j & 1));
+        store<usize>(entry, args.bytes + corner * inPixel);
+        store<usize>(entry, args.pool ? rows + POOLED + (entry - rows) / ROW * EIGHT : to, 4);
+        entry += ROW;
+      }
       if (++x == width) {
         x = 0;
         y++;
       }
     }
-    pixel += count;
+    output += some;
     // The last tile's entries that are over: its last pixel again.
+    let count = some * each;
     for (; count % TILE != 0; count++) memory.copy(rows + <usize>count * ROW, rows + <usize>(count - 1) * ROW, ROW);
     for (let panel = firstPanel; panel < lastPanel; panel++) {
-      const weights = args.weights + <usize>panel * panelBytes;
+      const weights = args.weights + <usize>panel * panelBytes, column = <usize>panel << 5;
       for (let row = 0; row < count; row += TILE) {
         const entries = rows + <usize>row * ROW;
         if (ASC_FEATURE_RELAXED_SIMD) dot6x8(args, entries, weights, run, skip, scales, panel);
         else dot2x8(args, entries, weights, run, skip, scales, panel);
+      }
+      if (!args.pool) continue;
+      for (let i = 0; i < some; i++) {
+        const corner = rows + POOLED + <usize>i * (4 * EIGHT), to = load<usize>(windows + (<usize>i << 2)) + column;
+        v128.store(to, max2x2(corner, EIGHT, 2 * EIGHT));
+        v128.store(to, max2x2(corner + V, EIGHT, 2 * EIGHT), V);
       }
     }
   }
@@ -189,8 +210,9 @@ function finish(args: Conv2dInt8Args, to: usize, s0: v128, s1: v128, scales: usi
     c0 = relu4(c0);
     c1 = relu4(c1);
   }
-  v128.store(to + column, v128.and(c0, laneMask(left)));
-  v128.store(to + column, v128.and(c1, laneMask(left - 4)), V);
+  if (!args.pool) to += column;
+  v128.store(to, v128.and(c0, laneMask(left)));
+  v128.store(to, v128.and(c1, laneMask(left - 4)), V);
 }
 
 /** Four channels of a pixel times those of four outputs, added to their sums. */

@@ -227,7 +227,7 @@ export class Engine {
     switch (layer.op) {
       case 'conv2d':
         if (winograd) this.#winograd(layer, step, winograd, pool, input, output, workspace);
-        else if (int8) this.#conv2dInt8(layer, step, int8, input, output, workspace);
+        else if (int8) this.#conv2dInt8(layer, step, int8, pool, input, output, workspace);
         else this.#conv2d(layer, step, pool, input, output);
         break;
       case 'batchNorm2d':
@@ -284,6 +284,7 @@ export class Engine {
     layer: Conv2d,
     { index, batchNorm, relu }: Step,
     { maxima }: Int8Workspace,
+    pool: boolean,
     input: Placed,
     output: Placed,
     at: number,
@@ -300,6 +301,7 @@ export class Engine {
       folded?.scale ?? scale,
       folded?.shift ?? bias,
       Number(relu),
+      Number(pool),
       h,
       w,
       input.stride,

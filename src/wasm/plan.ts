@@ -240,7 +240,8 @@ function chain(
       // What was asked for is what a step makes, so a convolution with a name that is wanted keeps its output.
       pool = next?.layer.op === 'maxPool2d' && !step.wanted;
       winograd = chooseWinograd(planner, layer, index, input, pool, thrift);
-      pool &&= winograd !== undefined || poolsDirectly(layer, input.stride, input.shape[3] as number);
+      pool &&=
+        winograd !== undefined || int8 !== undefined || poolsDirectly(layer, input.stride, input.shape[3] as number);
       if (pool) {
         out = outputShape((next as Step).layer, out);
         names = (next as Step).names;

@@ -48,13 +48,9 @@ export function isBatchCount(name: string): boolean {
  * rounded to nearest, ties to even.
  * @param bytes starts at a multiple of 8 in its buffer, and is kept by nobody but for F32, which is not copied
  */
-export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: FloatDtype | ByteDtype): Float32Array<ArrayBuffer> {
+export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: FloatDtype): Float32Array<ArrayBuffer> {
   const { buffer, byteOffset, byteLength } = bytes;
   switch (dtype) {
-    case 'U8':
-      return new Float32Array(bytes);
-    case 'I8':
-      return new Float32Array(new Int8Array(buffer, byteOffset, byteLength));
     case 'F32':
       return new Float32Array(buffer, byteOffset, byteLength / 4);
     case 'F64':

@@ -7,10 +7,14 @@ import type { Quantised } from './quantise.js';
 import { GROUP, packedTensors, type Recipe, type RecipeEntry, SCALE } from './recipe.js';
 import type { StoredPrecision, WeightEntry, WeightSource } from './source.js';
 
+/** One float32, and its bits. */
+const value = new Float32Array(1);
+const word = new Uint32Array(value.buffer);
+
 interface Packed {
   readonly entry: RecipeEntry & { readonly precision: Quantised };
-  /** As they come. */
-  readonly scales: Float32Array;
+  /** The upper half of each in int4, of which there are many: the lower one is zero. Let go of after the last value. */
+  scales: Float32Array | Uint16Array;
   got: number;
   /** Values on their way out, in int4. */
   out: Float32Array;
@@ -33,7 +37,8 @@ export function openQuantised(source: WeightSource): WeightSource {
     }
     const tensors = packedTensors(name, shape, precision);
     for (const { name, dtype = '', shape } of Object.values(tensors)) expectTensor(byName, name, dtype, shape);
-    const scales = new Float32Array(numel(tensors.scales.shape));
+    const count = numel(tensors.scales.shape);
+    const scales = precision === 'int4' ? new Uint16Array(count) : new Float32Array(count);
     packed.set(name, { entry: { precision, shape }, scales, got: 0, out: new Float32Array(0) });
   }
   const isScale = (name: string): boolean => name.endsWith(SCALE) && packed.has(name.slice(0, -SCALE.length));
@@ -62,11 +67,21 @@ export function openQuantised(source: WeightSource): WeightSource {
 }
 
 function take({ name, offset, data }: ParameterChunk, weight: Packed): void {
-  for (const scale of data) {
+  const { scales } = weight;
+  for (let i = 0; i < data.length; i++) {
+    const scale = data[i] as number;
     if (!(scale >= 0 && Number.isFinite(scale))) fail(`${quoteName(name)}: a scale of ${scale}`);
+    value[0] = scale;
+    scales[offset + i] = scales instanceof Float32Array ? scale : (word[0] as number) >>> 16;
   }
-  weight.scales.set(data, offset);
   weight.got = offset + data.length;
+}
+
+function release(packed: Packed, read: number): void {
+  if (read < numel(packed.entry.shape)) return;
+  packed.scales = new Float32Array(0);
+  packed.out = new Float32Array(0);
+  packed.got = 0;
 }
 
 function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Generator<ParameterChunk> {
@@ -81,6 +96,7 @@ function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Genera
       data[i] = q * (scales[Math.floor((offset + i) / columns)] as number);
     }
     yield { name, offset, data };
+    release(packed, offset + data.length);
     return;
   }
   const bytes = Math.ceil(columns / 2);
@@ -93,7 +109,8 @@ function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Genera
   let count = 0;
   for (let i = 0; i < data.length; i++) {
     const byte = data[i] as number;
-    const scale = scales[row * groups + Math.floor(column / GROUP)] as number;
+    word[0] = (scales[row * groups + Math.floor(column / GROUP)] as number) << 16;
+    const scale = value[0] as number;
     const low = (byte & 15) - 8;
     const high = (byte >> 4) - 8;
     if (low < -7 || high < -7) fail(`${quoteName(name)}: a value of -8 in int4, which goes from -7 to 7`);
@@ -106,6 +123,7 @@ function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Genera
     }
   }
   yield { name, offset: first, data: out.subarray(0, count) };
+  release(packed, first + count);
 }
 
 function expectTensor(

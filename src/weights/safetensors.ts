@@ -107,6 +107,7 @@ class SafetensorsSource implements WeightSource {
   readonly #openSignal: AbortSignal | undefined;
   #state: 'new' | 'read' | 'closed' = 'new';
   #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  #floats = new Float32Array(0);
 
   constructor(bytes: ByteSource, header: Header, dataStart: number, meter: ProgressMeter, signal?: AbortSignal) {
     this.entries = header.tensors;
@@ -148,6 +149,7 @@ class SafetensorsSource implements WeightSource {
   async close(): Promise<void> {
     this.#state = 'closed';
     this.#buffer = new Uint8Array(0);
+    this.#floats = new Float32Array(0);
     await this.#bytes.close();
   }
 
@@ -166,8 +168,17 @@ class SafetensorsSource implements WeightSource {
       const got = await abortable(this.#bytes.read(raw), signal);
       this.#meter.advance(got);
       if (got < length) this.#endsEarly(tensor, offset * width + got);
-      yield { name: tensor.name, offset, data: toFloat32(raw, dtype) };
+      const data = isByteDtype(dtype) ? this.#fromBytes(raw, dtype) : toFloat32(raw, dtype);
+      yield { name: tensor.name, offset, data };
     }
+  }
+
+  /** As floats, in one buffer too: a model in fewer bits is there to save memory. */
+  #fromBytes(raw: Uint8Array<ArrayBuffer>, dtype: ByteDtype): Float32Array {
+    if (this.#floats.length < raw.length) this.#floats = new Float32Array(raw.length);
+    const data = this.#floats.subarray(0, raw.length);
+    data.set(dtype === 'I8' ? new Int8Array(raw.buffer, raw.byteOffset, raw.length) : raw);
+    return data;
   }
 
   /** The one buffer that all values go through. */

@@ -100,7 +100,9 @@ describe('a convolution in int8', () => {
 
   test.each([...SHAPES])('N %i, C %i, OC %i, %i×%i', async (N, C, OC, H, W) => {
     const x = generatedTensor('x', [N, C, H, W], 'input');
-    for (const tail of [[], [relu], [{ op: 'batchNorm2d', channels: OC } as Unnamed, relu]]) {
+    const norm: Unnamed = { op: 'batchNorm2d', channels: OC };
+    const pool: Unnamed[] = H > 1 && W > 1 ? [{ op: 'maxPool2d' }] : [];
+    for (const tail of [[], [relu], [relu, ...pool], [norm, relu, ...pool]]) {
       const layers = program(relu, conv(C, OC), ...tail);
       expectClose((await run(create(), layers, x)).data, (await expected(layers, x)).data, { ...TOLERANCE, what: 'y' });
     }
