@@ -1,7 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageToTensor } from '../image/preprocess.js';
-import { createLayers } from '../layers.js';
 import { usualShape } from '../load.js';
 import { PRECISIONS, type Precision, withPrecision } from '../precision.js';
 import { normals } from '../random.js';
@@ -53,7 +52,7 @@ export async function convert(
   const choice = withWeights(parseModel(input), flags);
   // Before the weights are read, unless that would take a second download.
   if (!isRemote(choice)) {
-    const layers = createLayers(await describeModel(choice, signal));
+    const { layers } = await describeModel(choice, signal);
     checkUsage(() => withPrecision(layers, flags.precision));
   }
   const load = (more: object) => loadModel(choice, { device: 'wasm', signal, ...more });

@@ -1,5 +1,5 @@
 import type { DeviceName } from '../device.js';
-import { createLayers, type Layer } from '../layers.js';
+import type { Layer } from '../layers.js';
 import { layerNamed } from '../names.js';
 import { inferShapes } from '../shape.js';
 import { formatShape, type Tensor } from '../tensor.js';
@@ -29,7 +29,7 @@ export async function forward(flags: ForwardFlags, signal: AbortSignal): Promise
   refuseSeed(choice, flags);
   const input = await readTensor(flags.input, flags.tensor, signal);
   // Before the weights are read, unless that would take a second download.
-  if (!isRemote(choice)) check(createLayers(await describeModel(choice, signal)), flags.layers, input);
+  if (!isRemote(choice)) check((await describeModel(choice, signal)).layers, flags.layers, input);
   const { device, seed, init } = flags;
   const { model, loadMs } = await loadModel(choice, { device, seed, init, signal });
   try {

@@ -1,6 +1,5 @@
 import type { DeviceInfo } from '../backend.js';
 import type { DeviceName } from '../device.js';
-import { createLayers } from '../layers.js';
 import { inferShapes } from '../shape.js';
 import { Tensor } from '../tensor.js';
 import type { VGGNet } from '../vgg.js';
@@ -36,9 +35,9 @@ export async function measureLatency(choice: ModelChoice, options: LatencyOption
   const { device, batch, samples, warmup, signal } = options;
   // Before the weights are made, unless that would take a second download.
   if (!isRemote(choice)) {
-    const config = await describeModel(choice, signal);
+    const { config, layers } = await describeModel(choice, signal);
     const side = options.size ?? config.preset?.crop ?? 224;
-    checkUsage(() => inferShapes(createLayers(config), [batch, config.inChannels, side, side]));
+    checkUsage(() => inferShapes(layers, [batch, config.inChannels, side, side]));
   }
   const { model, loadMs } = await loadModel(choice, { device, signal });
   try {

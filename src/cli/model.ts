@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '../config.js';
 import type { DeviceName } from '../device.js';
-import { configOf } from '../load.js';
+import { createLayers, type Layer } from '../layers.js';
+import { configOf, withStored } from '../load.js';
 import { nearest } from '../nearest.js';
 import type { PrecisionOption } from '../precision.js';
 import { VGGNet } from '../vgg.js';
@@ -111,11 +112,15 @@ function parseList(text: string): Architecture | undefined {
  * What is known of a network before its weights are read: of a file, only the header is read.
  * @throws VGGNetError as `VGGNet.load`
  */
-export async function describeModel(choice: ModelChoice, signal: AbortSignal): Promise<VGGConfig> {
-  if (choice.kind !== 'file') return choice.config;
+export async function describeModel(
+  choice: ModelChoice,
+  signal: AbortSignal,
+): Promise<{ config: VGGConfig; layers: readonly Layer[] }> {
+  if (choice.kind !== 'file') return { config: choice.config, layers: createLayers(choice.config) };
   const source = await openWeights(choice.file, { signal });
   try {
-    return await configOf(source, {});
+    const config = await configOf(source, {});
+    return { config, layers: withStored(createLayers(config), source) };
   } finally {
     await source.close();
   }

@@ -1,4 +1,3 @@
-import { createLayers } from '../layers.js';
 import { summarize } from '../summary.js';
 import { checkUsage } from './failure.js';
 import { describeModel, parseModel } from './model.js';
@@ -11,10 +10,10 @@ export interface SummaryFlags {
 
 /** `vggnet summary`. The network itself is not made, and no weights are read. */
 export async function summary(name: string, flags: SummaryFlags, signal: AbortSignal): Promise<number> {
-  const config = await describeModel(parseModel(name), signal);
+  const { config, layers } = await describeModel(parseModel(name), signal);
   const side = config.preset?.crop ?? 224;
   const input = flags.input ?? [1, config.inChannels, side, side];
-  const result = checkUsage(() => summarize(config, createLayers(config), input));
+  const result = checkUsage(() => summarize(config, layers, input));
   if (flags.json) printJson(result);
   else print(printable(result.toString()));
   return 0;
