@@ -1,5 +1,5 @@
 import { MODEL_NAMES } from '../../src/config.js';
-import type { BackendName, Job, Level, SystemName } from './job.js';
+import type { BackendName, Job, Level, PrecisionName, SystemName } from './job.js';
 import { kernelCases, PEAK, STREAM, STREAM_BYTES } from './kernels/cases.js';
 import { networkCost } from './network.js';
 import type { Group, RowPlan } from './plan.js';
@@ -98,7 +98,23 @@ export function backendGroups(make: RowMaker, threads: readonly number[]): Group
   const rows = BUILDS.flatMap((build) =>
     threads.map((count) => make.forward('backends', `wasm-${build}/t${count}`, { build, threads: count }, effort)),
   );
-  return [{ id: 'backends', rows }];
+  return [
+    { id: 'backends', rows },
+    ...threads.map((count) => ({ id: `backends/precision/t${count}`, rows: precisionRows(make, count) })),
+  ];
+}
+
+/** Weights in fewer bits, beside float32. */
+function precisionRows(make: RowMaker, threads: number): RowPlan[] {
+  const build = 'relaxed-simd';
+  return ([undefined, 'fp16', 'int8', 'int8-int4'] as const).map((precision) =>
+    make.forward(
+      'backends',
+      `${precision ?? 'fp32'}/t${threads}`,
+      { build, threads, ...(precision && { precision }) },
+      { warmup: 2, samples: 11 },
+    ),
+  );
 }
 
 /** In the order of the table; one that is listed here and not in runtimes/index.ts gives a row that says so. */
@@ -222,6 +238,7 @@ interface Choice {
   readonly backend?: BackendName;
   readonly build?: Build;
   readonly threads?: number;
+  readonly precision?: PrecisionName;
   readonly model?: string;
   readonly batch?: number;
   readonly size?: number;

@@ -22,6 +22,8 @@ export const ON_REQUEST: readonly Level[] = ['webgpu-full'];
 
 export type SystemName = 'vggnet' | 'onnxruntime-web' | 'onnxruntime-node' | 'tfjs' | 'kernels';
 
+export type PrecisionName = 'fp16' | 'int8' | 'int8-int4';
+
 export type BackendName = 'wasm' | 'webgpu' | 'native' | 'reference';
 
 /** One system with one network and one input. It is plain JSON. */
@@ -31,6 +33,8 @@ export interface Job {
   /** A kernel build that the system must take, or else the job can't be done. */
   readonly build?: 'simd' | 'relaxed-simd';
   readonly threads: number;
+  /** Of the library's weights: default 'fp32'. `int8-int4` has linear layers in int4. */
+  readonly precision?: PrecisionName;
   /** A name that the library knows; weights are those of the tests' generator. */
   readonly model: string;
   readonly batch: number;

@@ -25,6 +25,8 @@ export interface Row {
   readonly build: string;
   readonly threads: number;
   readonly network: string;
+  /** Of the weights, where it is not fp32. */
+  readonly precision?: string;
   readonly batch: number;
   readonly input: readonly number[];
   /** Forwards before the first sample; the one that ended the load is another. */

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { PrecisionName } from './job.js';
 
 /** What logits are held against. */
 export interface Reference {
@@ -11,7 +12,10 @@ export interface Reference {
 export interface Agreement {
   /** The largest |logit − reference|. */
   readonly error: number;
-  /** True if a logit is off by more than the project allows: 1e-4 + 1e-4 · |reference|. */
+  /**
+   * True if a logit is off by more than the project allows: 1e-4 + 1e-4 · |reference|; in fewer bits, by more than a share
+   * of the largest, since only something broken is further off.
+   */
   readonly wrong: boolean;
 }
 
@@ -49,17 +53,25 @@ function scattered(size: number, count: number): number[] {
   return Array.from({ length: count }, (_, k) => Math.floor((((k * 0x9e3779b1) % 2 ** 32) / 2 ** 32) * size));
 }
 
+const SHARES: Readonly<Record<PrecisionName, number>> = { fp16: 0.01, int8: 0.1, 'int8-int4': 0.4 };
+
 /** How far logits (batch, classes) are from the reference. NaN, or the wrong number of them, is infinitely far. */
-export function compareLogits(logits: Float32Array, batch: number, reference: Reference): Agreement {
+export function compareLogits(
+  logits: Float32Array,
+  batch: number,
+  reference: Reference,
+  precision?: PrecisionName,
+): Agreement {
   const classes = logits.length / batch;
   let error = Number.isInteger(classes) ? 0 : Number.POSITIVE_INFINITY;
   let wrong = error > 0;
   for (const [n, { indices, values }] of reference.images.slice(0, batch).entries()) {
+    const largest = Math.max(...values.map(Math.abs));
     for (const [i, index] of indices.entries()) {
       const expected = values[i] as number;
       const off = Math.abs((logits[n * classes + index] ?? Number.NaN) - expected);
       error = Math.max(error, Number.isNaN(off) ? Number.POSITIVE_INFINITY : off);
-      if (!(off <= 1e-4 + 1e-4 * Math.abs(expected))) wrong = true;
+      if (!(off <= (precision ? SHARES[precision] * largest : 1e-4 + 1e-4 * Math.abs(expected)))) wrong = true;
     }
   }
   return { error, wrong };

@@ -205,10 +205,10 @@ export class Suite {
     Object.assign(extra, { loadMs: Math.round(loadMs), firstMs: Math.round(firstMs), peakMemory });
     if (row.layers.size > 0) extra.layers = [...row.layers.values()];
     await this.#attempt(row, async () => {
-      const { model, size } = plan.job;
+      const { model, size, batch, precision } = plan.job;
       const reference = this.#options.files.reference(model, size);
       if (!reference) return;
-      Object.assign(extra, compareLogits(await session.logits(), plan.job.batch, reference));
+      Object.assign(extra, compareLogits(await session.logits(), batch, reference, precision));
       extra.reference = reference.name;
     });
     return extra;
@@ -254,6 +254,7 @@ export class Suite {
       threads: system?.threads ?? job.threads,
       ...(system?.adapter && { adapter: system.adapter }),
       network: plan.kernel ? `${plan.kernel.name} (${plan.kernel.shape})` : job.model,
+      ...(job.precision && { precision: job.precision }),
       batch: job.batch,
       input: plan.input,
       warmup: plan.warmup,

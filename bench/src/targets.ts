@@ -82,6 +82,7 @@ export const TARGETS: readonly Target[] = [
     ),
     per: 'MAC' as const,
   })),
+  time('int8 against float32, one thread', 'backends/int8/t1', ['backends/fp32/t1'], 1 / 1.3),
   time(
     'WebGPU in Chromium, VGG16 at 224×224, against the faster of onnxruntime-web and tfjs',
     'webgpu-full/chromium/vggnet',

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Conv2d, Layer } from '../../../src/layers.js';
 import type { Tensor } from '../../../src/tensor.js';
-import { type Form, TILE_SIZES } from '../../../src/wasm/convolution.js';
+import { TILE_SIZES } from '../../../src/wasm/convolution.js';
 import { Engine } from '../../../src/wasm/engine.js';
 import { generatedParameters, generatedTensor } from '../../../test/support/generated.js';
 import { layerCosts } from '../network.js';
@@ -13,7 +13,7 @@ import { layerCosts } from '../network.js';
 
 /** Every so many output channels are held against the reference. */
 const STEP = 8;
-const FORMS: readonly Form[] = ['direct', ...TILE_SIZES];
+const FORMS = ['direct', ...TILE_SIZES] as const;
 
 interface Error {
   /** ‖error‖ / ‖reference‖ */

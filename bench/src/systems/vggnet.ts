@@ -10,12 +10,15 @@ interface Newer {
   profile?(input: unknown): Promise<Profile>;
 }
 
+const PRECISIONS = { fp16: 'fp16', int8: 'int8', 'int8-int4': { default: 'int8', fc: 'int4' } } as const;
+
 export const vggnet: System = {
   async load(job: Job): Promise<LoadedSystem> {
     const { VGGNet, Tensor } = (await import(job.files.library)) as Library;
     const options: CreateOptions = {
       weights: job.files.safetensors,
       device: job.backend === 'native' ? 'auto' : job.backend,
+      ...(job.precision && { precision: PRECISIONS[job.precision] }),
       ...(job.backend === 'wasm' && { deterministic: job.build === 'simd', threads: job.threads }),
     };
     const model = await VGGNet.create(job.model, options);
