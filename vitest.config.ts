@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin, type ViteUserConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { minifyWGSL } from './scripts/minify-wgsl.js';
 import { SWIFTSHADER } from './test/support/swiftshader.js';
 
@@ -13,6 +14,25 @@ const shaders: Plugin = {
       : undefined;
   },
 };
+
+/** Files that take minutes. */
+const LONG = [
+  'test/kernels.test.ts',
+  'test/networks-slow.test.ts',
+  'test/networks.test.ts',
+  'test/webgpu/fp16.test.ts',
+];
+
+/** They come first, so that the last one does not run alone. */
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const place = LONG.findIndex((name) => moduleId.endsWith(name));
+      return place < 0 ? LONG.length : place;
+    };
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
+  }
+}
 
 const config: ViteUserConfig = defineConfig({
   plugins: [shaders],
@@ -30,6 +50,7 @@ const config: ViteUserConfig = defineConfig({
     hookTimeout: 60_000,
     // A large network takes up to a gigabyte: no more than two at a time.
     maxWorkers: 2,
+    sequence: { sequencer: LongFirst },
     // Where there is none, the tests of WebGPU fail.
     env: {
       ...(SWIFTSHADER ? { VK_ICD_FILENAMES: SWIFTSHADER } : {}),

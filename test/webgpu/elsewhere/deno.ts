@@ -5,5 +5,6 @@ import { runSuites } from './suites.js';
 const outcomes = await runSuites({
   'kernels.test.ts': () => import('../../kernels.test.js'),
   'networks.test.ts': () => import('../../networks.test.js'),
+  'networks-slow.test.ts': () => import('../../networks-slow.test.js'),
 });
 console.log(`\n${JSON.stringify(outcomes)}`);
