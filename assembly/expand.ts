@@ -17,7 +17,7 @@ export const INT8: i32 = 2;
 export const INT4: i32 = 3;
 
 /** Columns that share a scale in INT4. */
-const GROUP: i32 = 32;
+export const GROUP: i32 = 32;
 
 /** Bytes of a row. */
 export function rowBytes(kind: i32, columns: i32): usize {

@@ -5,7 +5,7 @@
  * every build, machine and number of threads gives the same ones; in int4 those of a group of 32 columns are, and then
  * float32 takes over.
  */
-import { INT8, floatOf, largest, rowBytes, scaleBytes } from './expand';
+import { GROUP, INT8, floatOf, largest, rowBytes, scaleBytes } from './expand';
 import { SCRATCH } from './gemm';
 import { LinearArgs, finish } from './linear';
 import { V, madd, roundUp, sum4 } from './simd';
@@ -13,10 +13,8 @@ import { barrier, cut } from './team';
 
 /** What the largest input of an image becomes. */
 const MOST: f32 = 16256;
-/** Columns that share a scale in int4: the digits of an image are padded to whole groups, by zeros. */
-const GROUP: i32 = 32;
 
-/** Bytes of an image's digits: the high ones, the low ones, and for each group a quarter of eight times their sum. */
+/** Bytes of an image's digits, padded to whole groups by zeros: the high ones, the low ones, and for each group a quarter of eight times their sum. */
 // @ts-ignore: decorator
 @inline
 function digitBytes(columns: i32): usize {

@@ -23,6 +23,7 @@ export type { RawImage } from './image/raw-image.js';
 export type { Layer } from './layers.js';
 export type { ImageOptions, IncompatibleKeys, LoadOptions } from './load.js';
 export type { ClassifyOptions, CreateOptions, ForwardOptions, OnGPU, Profile } from './options.js';
+export type { Precision, PrecisionOption, PrecisionOptions } from './precision.js';
 export type { LayerSummary, ModelSummary } from './summary.js';
 export { Tensor } from './tensor.js';
 export { VGGNet } from './vgg.js';

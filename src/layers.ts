@@ -67,6 +67,11 @@ export interface ParameterSpec {
   readonly learned: boolean;
 }
 
+/** True for layers with weights that can be stored in fewer bits. */
+export function isWeighted(layer: Layer): layer is Conv2d | Linear {
+  return layer.op === 'conv2d' || layer.op === 'linear';
+}
+
 /** All layers of a network in order: convolutions, classifier, softmax. */
 export function createLayers(config: VGGConfig): Layer[] {
   const lastChannels = config.architecture.findLast((entry) => entry !== 'M') as number;

@@ -2,8 +2,7 @@ import type { Backend, Executable, ParameterStream } from './backend.js';
 import { type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
 import { throwIfAborted, VGGNetError } from './errors.js';
 import { defaultPreset, type ImagePreset, presetChannels, validatePreset } from './image/preset.js';
-import type { Layer } from './layers.js';
-import type { Precision } from './precision.js';
+import { isWeighted, type Layer } from './layers.js';
 import { leastSide } from './shape.js';
 import type { InitScheme } from './weights/init.js';
 import { completeStream, matchWeights } from './weights/match.js';
@@ -45,16 +44,22 @@ export interface Loaded {
   readonly keys: IncompatibleKeys;
 }
 
-/** The layers with the precisions that a file has them in. */
+/**
+ * The layers with the precisions that a file has them in.
+ * @throws VGGNetError `INVALID_WEIGHTS_FILE` for a convolution in int4
+ */
 export function withStored(layers: readonly Layer[], source: WeightSource | undefined): readonly Layer[] {
   const stored = storedByPath(source);
   if (stored.size === 0) return layers;
   return layers.map((layer) => {
     const found = stored.get(layer.path);
-    if (!found || (layer.op !== 'conv2d' && layer.op !== 'linear')) return layer;
+    if (!found || !isWeighted(layer)) return layer;
     const { precision, inputRange } = found;
     if (layer.op === 'linear') return { ...layer, precision };
-    return { ...layer, precision: precision as Exclude<Precision, 'int4'>, ...(inputRange && { inputRange }) };
+    if (precision === 'int4') {
+      throw new VGGNetError('INVALID_WEIGHTS_FILE', `${layer.name}: a convolution's weights can't be int4`);
+    }
+    return { ...layer, precision, ...(inputRange && { inputRange }) };
   });
 }
 
@@ -187,7 +192,7 @@ async function rounded(
   stored: ReadonlyMap<string, StoredPrecision> = new Map(),
 ): Promise<ParameterStream> {
   const open = layers.filter((layer) => {
-    if (layer.op !== 'conv2d' && layer.op !== 'linear') return false;
+    if (!isWeighted(layer)) return false;
     const { precision = 'fp32' } = layer;
     return precision !== 'fp32' && precision !== stored.get(layer.path)?.precision && !rounds.includes(precision);
   });

@@ -1,5 +1,5 @@
 import { VGGNetError } from './errors.js';
-import type { Conv2d, Layer, Linear } from './layers.js';
+import { isWeighted, type Layer } from './layers.js';
 import { nearest } from './nearest.js';
 
 /** How a layer's weights are stored. Biases and batch norm are float32 in all. */
@@ -26,8 +26,6 @@ export interface PrecisionOptions {
    */
   inputRanges?: Readonly<Record<string, number>> | undefined;
 }
-
-type Weighted = Conv2d | Linear;
 
 /**
  * The layers with what is asked for.
@@ -60,10 +58,9 @@ function withRanges(layers: readonly Layer[], ranges: Readonly<Record<string, nu
 export function withPrecision(layers: readonly Layer[], option: PrecisionOption): Layer[] {
   const by = typeof option === 'string' ? { default: option } : option;
   if (typeof by !== 'object' || by === null) throw unknown(by);
-  const weighted = layers.filter((layer): layer is Weighted => layer.op === 'conv2d' || layer.op === 'linear');
-  checkKeys(by, weighted);
+  checkKeys(by, layers.filter(isWeighted));
   return layers.map((layer) => {
-    if (layer.op !== 'conv2d' && layer.op !== 'linear') return layer;
+    if (!isWeighted(layer)) return layer;
     const kind = layer.op === 'conv2d' ? 'conv' : 'fc';
     const narrow = by[layer.path] ?? by[layer.name] ?? by[kind];
     const precision = narrow ?? by.default;
@@ -80,7 +77,7 @@ export function withPrecision(layers: readonly Layer[], option: PrecisionOption)
   });
 }
 
-function checkKeys(by: Readonly<Record<string, unknown>>, layers: readonly Weighted[]): void {
+function checkKeys(by: Readonly<Record<string, unknown>>, layers: readonly Layer[]): void {
   const keys = ['default', 'conv', 'fc', ...layers.flatMap(({ name, path }) => [name, path])];
   for (const [key, precision] of Object.entries(by)) {
     if (!PRECISIONS.includes(precision as Precision)) throw unknown(precision);

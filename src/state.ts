@@ -1,10 +1,10 @@
 import type { Executable } from './backend.js';
 import type { VGGConfig } from './config.js';
-import { type Layer, parametersOf } from './layers.js';
+import { isWeighted, type Layer, parametersOf } from './layers.js';
 import { Tensor } from './tensor.js';
 import { CONFIG_KEY, encodeConfig, PRECISION_KEY } from './weights/metadata.js';
 import { checkScheme, type NamingScheme, rename, renamedShape } from './weights/naming.js';
-import { packedTensors, type RecipeEntry } from './weights/recipe.js';
+import { type RecipeEntry, storedTensors } from './weights/recipe.js';
 import type { StoredPrecision } from './weights/source.js';
 import { type SaveOptions, type WriteEntry, type WriteValues, writeSafetensors } from './weights/write.js';
 
@@ -44,7 +44,7 @@ export async function readState(entries: readonly StateEntry[]): Promise<Map<str
 }
 
 function storedOf(layer: Layer): StoredPrecision | undefined {
-  if (layer.op !== 'conv2d' && layer.op !== 'linear') return undefined;
+  if (!isWeighted(layer)) return undefined;
   const { precision = 'fp32' } = layer;
   if (precision === 'fp32') return undefined;
   return layer.op === 'conv2d' ? { precision, inputRange: layer.inputRange } : { precision };
@@ -80,11 +80,10 @@ function fileTensors({ name, shape, read, stored }: StateEntry): FileTensor[] {
   const precision = stored?.precision ?? 'fp32';
   if (precision === 'fp32') return [{ name, shape, read }];
   if (precision === 'fp16') return [{ name, shape, read, dtype: 'F16' }];
-  const packed = packedTensors(name, shape, precision);
   // On demand: few models are saved so.
   const pack = async (): Promise<typeof import('./weights/pack.js')> => import('./weights/pack.js');
-  return [
-    { ...packed.scales, read: async () => (await pack()).scalesOf(await read(), shape, precision) },
-    { ...packed.weight, read: async () => (await pack()).packWeight(await read(), shape, precision) },
-  ];
+  return storedTensors(name, shape, precision).map((tensor) => ({
+    ...tensor,
+    read: async () => (await pack())[tensor.name === name ? 'packWeight' : 'scalesOf'](await read(), shape, precision),
+  }));
 }

@@ -1,8 +1,8 @@
 import type { VGGConfig } from './config.js';
-import { type Layer, parametersOf } from './layers.js';
-import type { Precision } from './precision.js';
+import { isWeighted, type Layer, parametersOf } from './layers.js';
 import { inferShapes } from './shape.js';
 import { formatShape, numel } from './tensor.js';
+import { ELEMENT_BYTES, storedTensors } from './weights/recipe.js';
 
 export interface LayerSummary {
   readonly name: string;
@@ -79,17 +79,12 @@ export function summarize(
   return { ...summary, toString: () => formatSummary(summary) };
 }
 
-/** Bytes of a weight, with its scales: a float32 for each output channel in int8, a bfloat16 for 32 inputs in int4. */
-function weightBytes(precision: Precision, out: number, columns: number): number {
-  if (precision === 'int8') return out * (columns + 4);
-  if (precision === 'int4') return out * (Math.ceil(columns / 2) + 2 * Math.ceil(columns / 32));
-  return out * columns * (precision === 'fp16' ? 2 : 4);
-}
-
+/** Bytes of a layer's parameters, with the scales of its weights. */
 function storedBytes(layer: Layer): number {
-  const precision = ('precision' in layer && layer.precision) || 'fp32';
-  return parametersOf(layer).reduce((total, { shape: [out = 0, ...rest] }) => {
-    return total + (rest.length > 0 ? weightBytes(precision, out, numel(rest)) : out * BYTES);
+  const precision = isWeighted(layer) ? (layer.precision ?? 'fp32') : 'fp32';
+  return parametersOf(layer).reduce((total, { name, shape }) => {
+    const tensors = shape.length > 1 ? storedTensors(name, shape, precision) : [{ shape, dtype: 'F32' as const }];
+    return total + tensors.reduce((sum, tensor) => sum + numel(tensor.shape) * ELEMENT_BYTES[tensor.dtype], 0);
   }, 0);
 }
 

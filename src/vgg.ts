@@ -258,18 +258,8 @@ export class VGGNet {
     inputs: Iterable<Tensor> | AsyncIterable<Tensor>,
     options: ForwardOptions = {},
   ): Promise<Record<string, number>> {
-    const { rangedInputs, rangeOf } = await import('./calibrate.js');
-    const ranged = rangedInputs(this.#layers);
-    const ranges: Record<string, number> = Object.fromEntries(ranged.map(({ conv }) => [conv, 0]));
-    if (ranged.length === 0) return ranges;
-    const names = ranged.map(({ input }) => input);
-    for await (const tensor of inputs) {
-      const values = await this.features(tensor, names, options);
-      for (const { conv, input } of ranged) {
-        ranges[conv] = Math.max(ranges[conv] as number, rangeOf(values[input] as Tensor));
-      }
-    }
-    return ranges;
+    const { calibrate } = await import('./calibrate.js');
+    return calibrate(this.#layers, inputs, (tensor, names) => this.features(tensor, names, options));
   }
 
   /**

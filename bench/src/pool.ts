@@ -39,9 +39,14 @@ export class SessionPool {
       return session;
     }
     const { sessions } = found;
-    const session = sessions.get(batch) ?? (await (sessions.values().next().value as Session).withBatch(batch));
-    sessions.set(batch, session);
-    return session;
+    try {
+      const session = sessions.get(batch) ?? (await (sessions.values().next().value as Session).withBatch(batch));
+      sessions.set(batch, session);
+      return session;
+    } catch (error) {
+      await this.#end(found);
+      throw error;
+    }
   }
 
   /** Ends the process of a session that has failed. */

@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageToTensor } from '../image/preprocess.js';
+import { isWeighted } from '../layers.js';
 import { usualShape } from '../load.js';
 import { PRECISIONS, type Precision, withPrecision } from '../precision.js';
 import { normals } from '../random.js';
@@ -8,6 +9,7 @@ import { numel, Tensor } from '../tensor.js';
 import type { VGGNet } from '../vgg.js';
 import { saveFile } from '../weights/save-file.js';
 import { checkUsage, UsageError } from './failure.js';
+import { medianOf } from './latency.js';
 import { describeModel, isRemote, loadModel, type PretrainedPlace, parseModel, withWeights } from './model.js';
 import { formatMs, formatTable, print, printable, printJson } from './output.js';
 
@@ -148,11 +150,12 @@ interface Answers {
   readonly logits: readonly Float32Array[];
   /** Of the first input, by layer. */
   readonly outputs: Readonly<Record<string, Tensor>>;
+  /** Ascending. */
   readonly ms: readonly number[];
 }
 
 async function answer(model: VGGNet, inputs: Inputs, signal: AbortSignal): Promise<Answers> {
-  const names = model.layers.filter(({ op }) => op === 'conv2d' || op === 'linear').map(({ name }) => name);
+  const names = model.layers.filter(isWeighted).map(({ name }) => name);
   const logits: Float32Array[] = [];
   const ms: number[] = [];
   let outputs: Record<string, Tensor> | undefined;
@@ -164,7 +167,7 @@ async function answer(model: VGGNet, inputs: Inputs, signal: AbortSignal): Promi
     logits.push((await model.forward(tensor, { signal })).data);
     ms.push(performance.now() - start);
   }
-  return { logits, outputs: outputs ?? {}, ms };
+  return { logits, outputs: outputs ?? {}, ms: ms.sort((a, b) => a - b) };
 }
 
 function compare(
@@ -174,10 +177,9 @@ function compare(
   { input, output, file, inputs }: { input: string; output: string; file: number; inputs: Inputs },
 ): ConvertReport {
   const pairs = before.logits.map((a, i) => [a, after.logits[i] as Float32Array] as const);
-  const layers = model.layers.flatMap((layer) => {
-    if (layer.op !== 'conv2d' && layer.op !== 'linear') return [];
-    const [a, b] = [before.outputs[layer.name] as Tensor, after.outputs[layer.name] as Tensor];
-    return [{ name: layer.name, precision: layer.precision ?? 'fp32', error: distance(a.data, b.data) }];
+  const layers = model.layers.filter(isWeighted).map(({ name, precision = 'fp32' }) => {
+    const [a, b] = [before.outputs[name] as Tensor, after.outputs[name] as Tensor];
+    return { name, precision, error: distance(a.data, b.data) };
   });
   return {
     input,
@@ -193,7 +195,7 @@ function compare(
       largest: Math.max(...pairs.map(([a]) => a.reduce((most, x) => Math.max(most, Math.abs(x)), 0))),
     },
     layers,
-    forwardMs: { fp32: middle(before.ms), converted: middle(after.ms) },
+    forwardMs: { fp32: medianOf(before.ms), converted: medianOf(after.ms) },
   };
 }
 
@@ -215,10 +217,6 @@ function cosine(a: Float32Array, b: Float32Array): number {
 function distance(a: Float32Array, b: Float32Array): number {
   const difference = a.map((x, i) => x - (b[i] as number));
   return Math.sqrt(dot(difference, difference) / dot(a, a));
-}
-
-function middle(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 }
 
 function format(report: ConvertReport): string {

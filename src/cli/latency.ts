@@ -79,7 +79,7 @@ async function timeForwards(
   return times.sort((a, b) => a - b);
 }
 
-function medianOf(ascending: readonly number[]): number {
+export function medianOf(ascending: readonly number[]): number {
   const middle = ascending.length >> 1;
   const high = ascending[middle] as number;
   return ascending.length % 2 === 1 ? high : ((ascending[middle - 1] as number) + high) / 2;

@@ -1,8 +1,8 @@
-import type { Backend, DeviceInfo, Executable } from '../backend.js';
+import type { Backend, DeviceInfo, Executable, Program } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { hasWorkers } from './assets.js';
 import { WorkerExecutable } from './client.js';
-import { isTransformed, transformedBytes, type WinogradOption } from './convolution.js';
+import { hasWholeNumbers, isTransformed, transformedBytes, type WinogradOption } from './convolution.js';
 import { chooseBuild, compileKernels, int8Speed } from './kernels.js';
 import { chooseForms, type MemoryOptions } from './memory.js';
 import { resolveThreads, type Threads } from './threads.js';
@@ -32,16 +32,17 @@ export function createWasmBackend(options: WasmOptions): Backend {
   const inline = options.inline ?? !hasWorkers();
   const { threads, note } = resolveThreads(options.threads ?? 'auto', inline);
   const device: DeviceInfo = { backend: 'wasm', build, threads, inline, reason: options.reason + note };
-  const memory: MemoryOptions = {
+  const memoryOf = ({ layers }: Program): MemoryOptions => ({
     winograd: options.winograd ?? true,
     threads,
     memoryLimit: options.memoryLimit,
-    int8: int8Speed(build),
-  };
+    int8: layers.some(hasWholeNumbers) ? int8Speed(build) : 'none',
+  });
   return {
     device,
     async compile(program, parameters, { signal } = {}): Promise<Executable> {
       // Throws before a worker is started if there is too little memory.
+      const memory = memoryOf(program);
       chooseForms(program, memory);
       const module = await compileKernels(threads > 1 ? `${build}-threads` : build);
       // Loaded where it is needed: a page has the engine in its worker.
@@ -49,7 +50,7 @@ export function createWasmBackend(options: WasmOptions): Backend {
       return made.compile(module, program, memory, parameters, signal);
     },
     transformedBytes(program) {
-      return chooseForms(program, memory).map((form, index) => {
+      return chooseForms(program, memoryOf(program)).map((form, index) => {
         const layer = program.layers[index];
         return isTransformed(form) && layer?.op === 'conv2d' ? transformedBytes(layer, form) : 0;
       });

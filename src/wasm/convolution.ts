@@ -1,4 +1,4 @@
-import type { Conv2d, Layer } from '../layers.js';
+import { type Conv2d, isWeighted, type Layer } from '../layers.js';
 import { align, BYTES, channelStride } from './layout.js';
 
 /*
@@ -78,17 +78,19 @@ const MOST_OUT = 32_768;
 /** How fast convolutions in whole numbers are beside those in float32; 'none' where this runtime can not have them. */
 export type Int8Speed = 'fast' | 'slow' | 'none';
 
+/** True if a layer's weights are whole numbers. */
+export function hasWholeNumbers(layer: Layer): boolean {
+  return isWeighted(layer) && (layer.precision === 'int8' || layer.precision === 'int4');
+}
+
 /** True if a layer can run in whole numbers: what comes in must not be negative, which is so after a ReLU. */
 export function canRunInInt8(layers: readonly Layer[], index: number, speed: Int8Speed): boolean {
   if (speed === 'none') return false;
   const layer = layers[index];
   const before = layers.slice(0, index).findLast(({ op }) => !KEEPS_SIGN.has(op));
-  if (before?.op !== 'relu') return false;
-  if (layer?.op === 'linear') {
-    return (layer.precision === 'int8' || layer.precision === 'int4') && layer.inFeatures <= 9 * MOST_IN;
-  }
-  if (layer?.op !== 'conv2d' || layer.precision !== 'int8') return false;
-  return layer.inChannels <= MOST_IN && layer.outChannels <= MOST_OUT;
+  if (before?.op !== 'relu' || !layer || !hasWholeNumbers(layer)) return false;
+  if (layer.op === 'linear') return layer.inFeatures <= 9 * MOST_IN;
+  return layer.op === 'conv2d' && layer.inChannels <= MOST_IN && layer.outChannels <= MOST_OUT;
 }
 
 /** Operations that make nothing negative of what is not. */

@@ -47,6 +47,11 @@ export class Heap {
     return this.#kept;
   }
 
+  /** Where a value of the arena is. */
+  addressOf({ offset }: { readonly offset: number }): number {
+    return this.#kept + offset;
+  }
+
   /** Reserves bytes that stay, zeroed. All of it comes before the first `reserveArena`. */
   keep(bytes: number): number {
     const address = this.#kept;

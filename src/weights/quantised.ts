@@ -4,7 +4,7 @@ import { formatShape, numel } from '../tensor.js';
 import { quoteName } from './header.js';
 import { PRECISION_KEY } from './metadata.js';
 import type { Quantised } from './quantise.js';
-import { GROUP, packedTensors, type Recipe, type RecipeEntry, SCALE } from './recipe.js';
+import { GROUP, type Recipe, type RecipeEntry, SCALE, storedTensors } from './recipe.js';
 import type { StoredPrecision, WeightEntry, WeightSource } from './source.js';
 
 /** One float32, and its bits. */
@@ -13,8 +13,12 @@ const word = new Uint32Array(value.buffer);
 
 interface Packed {
   readonly entry: RecipeEntry & { readonly precision: Quantised };
-  /** The upper half of each in int4, of which there are many: the lower one is zero. Let go of after the last value. */
-  scales: Float32Array | Uint16Array;
+  readonly scaleCount: number;
+  /**
+   * From the first that is wanted to the last value: until then their number is only the file's word for it. In int4, of
+   * which there are many, the upper half of each: the lower one is zero.
+   */
+  scales: Float32Array | Uint16Array | undefined;
   got: number;
   /** Values on their way out, in int4. */
   out: Float32Array;
@@ -35,11 +39,10 @@ export function openQuantised(source: WeightSource): WeightSource {
       expectTensor(byName, name, 'F16', shape);
       continue;
     }
-    const tensors = packedTensors(name, shape, precision);
-    for (const { name, dtype = '', shape } of Object.values(tensors)) expectTensor(byName, name, dtype, shape);
-    const count = numel(tensors.scales.shape);
-    const scales = precision === 'int4' ? new Uint16Array(count) : new Float32Array(count);
-    packed.set(name, { entry: { precision, shape }, scales, got: 0, out: new Float32Array(0) });
+    const tensors = storedTensors(name, shape, precision);
+    for (const { name, dtype, shape } of tensors) expectTensor(byName, name, dtype, shape);
+    const scaleCount = numel(tensors[0]?.shape ?? []);
+    packed.set(name, { entry: { precision, shape }, scaleCount, scales: undefined, got: 0, out: new Float32Array(0) });
   }
   const isScale = (name: string): boolean => name.endsWith(SCALE) && packed.has(name.slice(0, -SCALE.length));
   const entries = source.entries
@@ -67,6 +70,8 @@ export function openQuantised(source: WeightSource): WeightSource {
 }
 
 function take({ name, offset, data }: ParameterChunk, weight: Packed): void {
+  const { entry, scaleCount } = weight;
+  weight.scales ??= entry.precision === 'int4' ? new Uint16Array(scaleCount) : new Float32Array(scaleCount);
   const { scales } = weight;
   for (let i = 0; i < data.length; i++) {
     const scale = data[i] as number;
@@ -79,14 +84,13 @@ function take({ name, offset, data }: ParameterChunk, weight: Packed): void {
 
 function release(packed: Packed, read: number): void {
   if (read < numel(packed.entry.shape)) return;
-  packed.scales = new Float32Array(0);
+  packed.scales = undefined;
   packed.out = new Float32Array(0);
-  packed.got = 0;
 }
 
 function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Generator<ParameterChunk> {
-  const { entry, scales, got } = packed;
-  if (got < scales.length) fail(`${quoteName(name)} comes before its scales`);
+  const { entry, scales, got, scaleCount } = packed;
+  if (!scales || got < scaleCount) fail(`${quoteName(name)} comes before its scales`);
   const { precision, shape } = entry;
   const columns = numel(shape.slice(1));
   if (precision === 'int8') {

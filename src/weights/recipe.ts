@@ -1,6 +1,6 @@
+import type { Precision } from '../precision.js';
 import { numel } from '../tensor.js';
 import type { Quantised } from './quantise.js';
-import type { WriteEntry } from './write.js';
 
 /*
  * A safetensors file with weights in fewer bits is an ordinary one: a weight's whole numbers are a tensor of its name, I8
@@ -24,19 +24,33 @@ export interface RecipeEntry {
   readonly inputRange?: number | undefined;
 }
 
-/** The two tensors of a weight: one scale for each output channel in int8, for each group of inputs in int4. */
-export function packedTensors(
-  name: string,
-  shape: readonly number[],
-  precision: Quantised,
-): { scales: WriteEntry; weight: WriteEntry } {
+/** A tensor that holds a weight, or its scales. */
+export interface StoredTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: keyof typeof ELEMENT_BYTES;
+}
+
+export const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1 } as const;
+
+/** The tensors of a weight: its scales, one for each output channel in int8, for each group of inputs in int4; then itself. */
+export function storedTensors(name: string, shape: readonly number[], precision: Precision): readonly StoredTensor[] {
   const [out = 0] = shape;
   const columns = numel(shape.slice(1));
-  if (precision === 'int8') {
-    return { scales: { name: name + SCALE, shape: [out], dtype: 'F32' }, weight: { name, shape, dtype: 'I8' } };
+  switch (precision) {
+    case 'fp32':
+      return [{ name, shape, dtype: 'F32' }];
+    case 'fp16':
+      return [{ name, shape, dtype: 'F16' }];
+    case 'int8':
+      return [
+        { name: name + SCALE, shape: [out], dtype: 'F32' },
+        { name, shape, dtype: 'I8' },
+      ];
+    case 'int4':
+      return [
+        { name: name + SCALE, shape: [out, Math.ceil(columns / GROUP)], dtype: 'BF16' },
+        { name, shape: [out, Math.ceil(columns / 2)], dtype: 'U8' },
+      ];
   }
-  return {
-    scales: { name: name + SCALE, shape: [out, Math.ceil(columns / GROUP)], dtype: 'BF16' },
-    weight: { name, shape: [out, Math.ceil(columns / 2)], dtype: 'U8' },
-  };
 }

@@ -1,6 +1,6 @@
 import type { ParameterChunk, ParameterStream } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import type { Layer } from '../layers.js';
+import { isWeighted, type Layer } from '../layers.js';
 import type { Precision } from '../precision.js';
 import { toFloat16, toFloat32 } from './dtype.js';
 import { groupsOf, roundTo, scaleFor } from './quantise.js';
@@ -15,7 +15,7 @@ const MOST = 262_144;
 export async function* roundedStream(stream: ParameterStream, layers: readonly Layer[]): ParameterStream {
   const rows = new Map<string, Rows>();
   for (const layer of layers) {
-    if (layer.op !== 'conv2d' && layer.op !== 'linear') continue;
+    if (!isWeighted(layer)) continue;
     const { precision = 'fp32' } = layer;
     const columns = layer.op === 'conv2d' ? 9 * layer.inChannels : layer.inFeatures;
     if (precision !== 'fp32') rows.set(`${layer.path}.weight`, new Rows(layer.name, precision, columns));

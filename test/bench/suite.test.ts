@@ -59,6 +59,7 @@ async function run(
         close: async () => void calls.push(`close ${model}`),
         withBatch: async (more) => {
           calls.push(`${model} with ${more}`);
+          if (more === 99) throw new Error('too much');
           memory = 1000 * more;
           return session(more);
         },
@@ -186,6 +187,12 @@ describe('a process', () => {
   test('that has run a larger batch is no measure of a smaller one’s memory', async () => {
     const { calls } = await run([withBatch('x', 8), withBatch('y', 1)], {});
     expect(opens(calls)).toEqual(['open a', 'close a', 'open a', 'close a']);
+  });
+
+  test('that fails with a larger batch serves no more', async () => {
+    const { rows, calls } = await run([withBatch('x', 1), withBatch('y', 99), withBatch('z', 99)], {});
+    expect(opens(calls)).toEqual(['open a', 'a with 99', 'close a', 'open a', 'close a']);
+    expect(rows.map(({ skipped }) => skipped)).toEqual([undefined, 'too much', undefined]);
   });
 
   test('that has died serves no more', async () => {

@@ -97,10 +97,10 @@ describe("device: 'webgpu'", () => {
   });
 
   test.each([
-    [{ precision: 'fp8' }, /precision must be 'fp32' or 'fp16', got "fp8"/],
+    [{ precision: 'fp8' }, /precision must be one of 'fp32', 'fp16', 'int8', 'int4', .* got "fp8"/],
     [{ gpuDevice: {} }, /gpuDevice must be a GPUDevice, got object/],
   ])('refuses %o', async (options, message) => {
-    const made = createBackend({ device: 'webgpu', ...options } as never);
+    const made = VGGNet.create('glyphs', { device: 'webgpu', ...options } as never);
     await expect(made).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) });
   });
 });

@@ -13,6 +13,7 @@ import { saveSafetensors } from '../../src/weights/write.js';
 import { fixture } from './fixtures.js';
 import { makeOnnx, smallGraph } from './onnx-writer.js';
 import { floats, legacy, ordered, pickle, storage, tensor, text } from './pickle-writer.js';
+import { quantisedFile } from './quantised-file.js';
 import { streamOf } from './rawfile.js';
 import { concat, makeZip } from './zip-writer.js';
 
@@ -44,7 +45,11 @@ const tiny = { 'features.0.weight': Tensor.zeros([1, 1, 3, 3]), 'features.0.bias
 
 /** Good files of each format: small ones made here, of which every byte counts, and those of other programs. */
 const SEEDS: Readonly<Record<string, readonly Bytes[]>> = {
-  safetensors: [saveSafetensors(tiny), saveSafetensors(tiny, { dtype: 'F16', metadata: { a: 'b' } })],
+  safetensors: [
+    saveSafetensors(tiny),
+    saveSafetensors(tiny, { dtype: 'F16', metadata: { a: 'b' } }),
+    await quantisedFile(),
+  ],
   'torch zip': [
     makeZip(parts),
     makeZip(parts.map((part) => ({ ...part, sizes: 'behind', align: 64 }))),

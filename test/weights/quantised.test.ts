@@ -1,9 +1,13 @@
 import { saveSafetensors, Tensor, VGGNet, type VGGNetErrorCode } from 'vggnet';
 import { describe, expect, test } from 'vitest';
+import { resolveConfig } from '../../src/config.js';
+import { createLayers } from '../../src/layers.js';
+import { withStored } from '../../src/load.js';
 import type { PrecisionOption } from '../../src/precision.js';
 import { openWeights } from '../../src/weights/open.js';
-import { type WriteEntry, type WriteValues, writeSafetensors } from '../../src/weights/write.js';
+import type { WriteEntry, WriteValues } from '../../src/weights/write.js';
 import { readAll } from './collect.js';
+import { bytesOf, quantisedFile } from './quantised-file.js';
 
 const LIST = [8, 'M', 16, 12, 'M'] as const;
 const OPTIONS = { numClasses: 5, hiddenFeatures: 33, poolSize: 2, batchNorm: false, inline: true } as const;
@@ -13,9 +17,6 @@ const PRECISIONS: readonly PrecisionOption[] = [
   'int4',
   { default: 'int8', fc: 'int4', conv1_1: 'fp32', fc8: 'fp16' },
 ];
-
-const bytesOf = async (stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> =>
-  new Uint8Array(await new Response(stream).arrayBuffer());
 
 describe.each(PRECISIONS)('a network with precision %j', (precision) => {
   test('is saved in fewer bytes and comes back as it was, on every backend', async () => {
@@ -115,33 +116,45 @@ describe('bad input', () => {
     model.dispose();
   });
 
-  /** A file of one weight in int8 and one in int4, with something changed. */
-  async function file(change: {
-    recipe?: (recipe: Record<string, unknown>) => unknown;
-    tensors?: (all: Map<string, [WriteEntry, WriteValues]>) => void;
-  }) {
-    const tensors = new Map<string, [WriteEntry, WriteValues]>();
-    const add = (name: string, shape: number[], dtype: WriteEntry['dtype'], values: WriteValues): void => {
-      tensors.set(name, [{ name, shape, dtype }, values]);
-    };
-    add('a.weight_scale', [2], 'F32', Float32Array.of(0.5, 2));
-    add('a.weight', [2, 3], 'I8', Int8Array.of(127, -127, 0, 1, 2, 127));
-    add('b.weight_scale', [2, 1], 'BF16', Float32Array.of(1, 2));
-    add('b.weight', [2, 2], 'U8', Uint8Array.of(0x1f, 0x88, 0xf8, 0x88));
-    change.tensors?.(tensors);
-    const recipe = {
-      'a.weight': { precision: 'int8', shape: [2, 3] },
-      'b.weight': { precision: 'int4', shape: [2, 3] },
-    };
-    const metadata = { 'vggnet.precision': JSON.stringify(change.recipe ? change.recipe(recipe) : recipe) };
-    const entries = [...tensors.values()].map(([entry]) => entry);
-    return bytesOf(
-      writeSafetensors(entries, (name) => (tensors.get(name) as [WriteEntry, WriteValues])[1], { metadata }),
+  test('a convolution in int4 is refused', async () => {
+    const name = 'features.0.weight';
+    const file = await quantisedFile({
+      recipe: () => ({ [name]: { precision: 'int4', shape: [2, 3, 3, 3] } }),
+      tensors: (all) => {
+        all.clear();
+        all.set(`${name}_scale`, [{ name: `${name}_scale`, shape: [2, 1], dtype: 'BF16' }, Float32Array.of(1, 1)]);
+        all.set(name, [{ name, shape: [2, 14], dtype: 'U8' }, new Uint8Array(28).fill(0x88)]);
+      },
+    });
+    const source = await openWeights(file);
+    expect(() => withStored(createLayers(resolveConfig([2, 'M'])), source)).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_WEIGHTS_FILE',
+        message: "conv1_1: a convolution's weights can't be int4",
+      }),
     );
-  }
+    await source.close();
+  });
+
+  test('scales that a header only claims take no memory', async () => {
+    const name = 'features.0.weight';
+    const shape = [2 ** 28, 9];
+    const header = JSON.stringify({
+      __metadata__: { 'vggnet.precision': JSON.stringify({ [name]: { precision: 'int8', shape } }) },
+      [`${name}_scale`]: { dtype: 'F32', shape: [2 ** 28], data_offsets: [0, 2 ** 30] },
+      [name]: { dtype: 'I8', shape, data_offsets: [2 ** 30, 2 ** 30 + 9 * 2 ** 28] },
+    });
+    const bytes = new Uint8Array(8 + header.length);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(header.length), true);
+    bytes.set(new TextEncoder().encode(header), 8);
+    const before = process.memoryUsage().arrayBuffers;
+    const source = await openWeights(new Response(bytes).body as ReadableStream<Uint8Array>);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 24);
+    await source.close();
+  });
 
   test('a good one is read', async () => {
-    const source = await openWeights(await file({}));
+    const source = await openWeights(await quantisedFile({}));
     expect(source.entries.map(({ name, shape, dtype }) => [name, shape, dtype])).toEqual([
       ['a.weight', [2, 3], 'F32'],
       ['b.weight', [2, 3], 'F32'],
@@ -151,7 +164,7 @@ describe('bad input', () => {
     expect([...(values.get('b.weight') ?? [])]).toEqual([7, -7, 0, 0, 14, 0]);
   });
 
-  const wrong: [string, Parameters<typeof file>[0], string][] = [
+  const wrong: [string, Parameters<typeof quantisedFile>[0], string][] = [
     ['a recipe that is a list', { recipe: () => [] }, 'it must be an object'],
     [
       'an unknown precision',
@@ -184,7 +197,7 @@ describe('bad input', () => {
     ],
   ];
   test.each(wrong)('%s', async (_, change, message) => {
-    await expect(openWeights(await file(change))).rejects.toMatchObject({
+    await expect(openWeights(await quantisedFile(change))).rejects.toMatchObject({
       code: 'INVALID_WEIGHTS_FILE' satisfies VGGNetErrorCode,
       message: expect.stringContaining(message),
     });
@@ -197,7 +210,7 @@ describe('bad input', () => {
     ['-8 in int4', 'b.weight', Uint8Array.of(0x88, 0x08, 0x88, 0x88), 'a value of -8'],
   ];
   test.each(values)('%s, while it is read', async (_, name, data, message) => {
-    const bytes = await file({
+    const bytes = await quantisedFile({
       tensors: (all) => void all.set(name, [(all.get(name) as [WriteEntry, WriteValues])[0], data]),
     });
     await expect(readAll(await openWeights(bytes))).rejects.toMatchObject({

@@ -1,0 +1,284 @@
+import type { RunOptions } from '../backend.js';
+import { dropoutScale, dropoutThreshold } from '../dropout.js';
+import { VGGNetError } from '../errors.js';
+import type { Step } from '../fuse.js';
+import type { BatchNorm2d, Conv2d, Layer, Linear } from '../layers.js';
+import { formatShape, numel } from '../tensor.js';
+import { type Int8Workspace, tileCount } from './convolution.js';
+import type { Heap } from './heap.js';
+import type { Kernels } from './kernels.js';
+import { BYTES, valueBytes } from './layout.js';
+import { EXPANDED, SCRATCH } from './memory.js';
+import type { Parameters } from './parameters.js';
+import type { Call, Placed, Winograd } from './plan.js';
+
+/** Addresses that kernels share, and how many threads run them. */
+export interface Places {
+  readonly control: number;
+  /** Of an operation's arguments. */
+  readonly args: number;
+  readonly scratch: number;
+  readonly threads: number;
+}
+
+/** The calls of a plan, each as one of the kernels with its arguments. */
+export class Operations {
+  readonly #heap: Heap;
+  readonly #kernels: Kernels;
+  readonly #layers: readonly Layer[];
+  readonly #parameters: Parameters;
+  readonly #places: Places;
+  /** Running statistics of the forward in progress, which it changes when it is complete. */
+  #updates: (() => void)[] = [];
+  /** Batch norm's folded scales do not hold the running statistics as they are now. */
+  #stale = true;
+
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], parameters: Parameters, places: Places) {
+    this.#heap = heap;
+    this.#kernels = kernels;
+    this.#layers = layers;
+    this.#parameters = parameters;
+    this.#places = places;
+  }
+
+  /** Before the calls of a forward. */
+  begin(mode: RunOptions['mode']): void {
+    if (mode === 'eval' && this.#stale) this.#foldAll();
+    this.#updates = [];
+  }
+
+  /** After all of them. */
+  complete(): void {
+    for (const update of this.#updates.splice(0)) update();
+  }
+
+  /** Runs the kernel of one call. */
+  compute({ step, input, output, winograd, int8, pool, workspace }: Call, options: RunOptions): void {
+    const from = this.#heap.addressOf(input);
+    const to = this.#heap.addressOf(output);
+    const [n = 0, c = 0, h = 0, w = 0] = input.shape;
+    const kernels = this.#kernels;
+    if (output.layout === 'nhwc' && from !== to) {
+      const [, , outHeight = 0, outWidth = 0] = output.shape;
+      kernels.clearBorder(to, n, outHeight, outWidth, output.stride);
+    }
+    if (!step) {
+      if (output.layout === 'nhwc') kernels.toPaddedNHWC(from, to, n, c, h, w, output.stride);
+      else kernels.toNCHW(from, to, n, c, h, w, input.stride);
+      return;
+    }
+    const { layer, index } = step;
+    switch (layer.op) {
+      case 'conv2d':
+        if (winograd) this.#winograd(layer, step, winograd, pool, input, output, workspace);
+        else if (int8) this.#conv2dInt8(layer, step, int8, pool, input, output, workspace);
+        else this.#conv2d(layer, step, pool, input, output);
+        break;
+      case 'batchNorm2d':
+        this.#batchNorm2d(layer, step, input, options.mode);
+        break;
+      case 'maxPool2d':
+        this.#parallel(kernels.MAX_POOL2D, [from, to, n, h, w, input.stride]);
+        break;
+      case 'adaptiveAvgPool2d':
+        kernels.adaptiveAvgPool2d(from, to, n, c, h, w, input.stride, layer.outputSize);
+        break;
+      case 'relu':
+        kernels.relu(from, valueBytes(input) / BYTES);
+        break;
+      case 'linear':
+        this.#linear(layer, step, input, output, int8 && this.#heap.arena + workspace);
+        break;
+      case 'dropout': {
+        const scale = dropoutScale(layer.p);
+        kernels.dropout(from, numel(input.shape), options.seed, index, dropoutThreshold(layer.p), scale);
+        break;
+      }
+      case 'softmax':
+        kernels.softmax(from, to, n, c);
+        break;
+      case 'flatten':
+        break;
+    }
+  }
+
+  #conv2d(layer: Conv2d, { index, batchNorm, relu }: Step, pool: boolean, input: Placed, output: Placed): void {
+    const { weight } = this.#parameters.conv(index);
+    const { scale, shift } = this.#epilogue(index, batchNorm);
+    const [n = 0, , h = 0, w = 0] = input.shape;
+    this.#parallel(this.#kernels.CONV2D, [
+      this.#heap.addressOf(input),
+      this.#heap.addressOf(output),
+      weight,
+      scale,
+      shift,
+      Number(relu),
+      h,
+      w,
+      input.stride,
+      layer.outChannels,
+      output.stride,
+      this.#places.scratch,
+      n * h * w,
+      Number(pool),
+    ]);
+  }
+
+  #conv2dInt8(
+    layer: Conv2d,
+    { index, batchNorm, relu }: Step,
+    { maxima }: Int8Workspace,
+    pool: boolean,
+    input: Placed,
+    output: Placed,
+    at: number,
+  ): void {
+    const { weight, weightScales } = this.#parameters.conv(index);
+    const { scale, shift } = this.#epilogue(index, batchNorm);
+    const [n = 0, , h = 0, w = 0] = input.shape;
+    const workspace = this.#heap.arena + at;
+    this.#parallel(this.#kernels.CONV2D_INT8, [
+      this.#heap.addressOf(input),
+      this.#heap.addressOf(output),
+      weight,
+      weightScales as number,
+      scale,
+      shift,
+      Number(relu),
+      Number(pool),
+      h,
+      w,
+      input.stride,
+      layer.outChannels,
+      output.stride,
+      n,
+      this.#places.scratch,
+      workspace,
+      workspace + maxima,
+      floatBits(layer.inputRange ?? 0),
+    ]);
+  }
+
+  #winograd(
+    layer: Conv2d,
+    { index, batchNorm, relu }: Step,
+    winograd: Winograd,
+    pool: boolean,
+    input: Placed,
+    output: Placed,
+    at: number,
+  ): void {
+    const { size, block, together, workspace } = winograd;
+    const { weight, transformed } = this.#parameters.conv(index);
+    const { scale, shift } = this.#epilogue(index, batchNorm);
+    const [n = 0, , h = 0, w = 0] = input.shape;
+    this.#parallel(this.#kernels.WINOGRAD, [
+      this.#heap.addressOf(input),
+      this.#heap.addressOf(output),
+      transformed as number,
+      weight,
+      scale,
+      shift,
+      Number(relu),
+      Number(pool),
+      h,
+      w,
+      input.stride,
+      layer.outChannels,
+      output.stride,
+      this.#places.scratch,
+      this.#heap.arena + at,
+      size,
+      block,
+      tileCount(size, n, h, w),
+      Number(together),
+      workspace.own,
+      workspace.inPlace,
+      workspace.outPlace,
+    ]);
+  }
+
+  /** Where a convolution's epilogue is: its own, or that of the batch norm that is folded into it. */
+  #epilogue(index: number, batchNorm: BatchNorm2d | undefined): { scale: number; shift: number } {
+    if (batchNorm) return this.#parameters.norm(index + 1);
+    const { scale, bias } = this.#parameters.conv(index);
+    return { scale, shift: bias };
+  }
+
+  /** @param digits the address of a workspace in which it runs in whole numbers */
+  #linear(layer: Linear, { index, relu }: Step, input: Placed, output: Placed, digits = 0): void {
+    const { weight, kind, scales, bias } = this.#parameters.linear(index);
+    const { inFeatures, outFeatures } = layer;
+    const batch = input.shape[0] as number;
+    // The kernel keeps four vectors of sums for each row in the scratch, and four rows of weights.
+    const most = Math.floor((SCRATCH - EXPANDED) / 64);
+    for (let row = 0; row < batch; row += most) {
+      const from = this.#heap.addressOf(input) + row * inFeatures * BYTES;
+      const to = this.#heap.addressOf(output) + row * outFeatures * BYTES;
+      const rows = Math.min(most, batch - row);
+      this.#parallel(this.#kernels.LINEAR, [
+        from,
+        to,
+        weight,
+        bias,
+        Number(relu),
+        rows,
+        inFeatures,
+        outFeatures,
+        this.#places.scratch,
+        kind,
+        scales,
+        digits,
+      ]);
+    }
+  }
+
+  #batchNorm2d(layer: BatchNorm2d, { index, relu }: Step, value: Placed, mode: 'eval' | 'train'): void {
+    const slots = this.#parameters.norm(index);
+    const at = this.#heap.addressOf(value);
+    const [n = 0, , h = 0, w = 0] = value.shape;
+    if (mode === 'train') {
+      if (n * h * w === 1) {
+        throw new VGGNetError(
+          'INVALID_SHAPE',
+          `${layer.name}: expected more than 1 value per channel when training, got ${formatShape(value.shape)}`,
+        );
+      }
+      // The scale and shift that they become take their place.
+      const mean = slots.scale;
+      const variance = slots.shift;
+      this.#kernels.batchStatistics(at, n, h, w, value.stride, mean, variance);
+      this.#updates.push(this.#parameters.updateStatistics(slots, layer.channels, mean, variance, n * h * w));
+      this.#parameters.foldBatchNorm(slots, layer.channels, mean, variance);
+      this.#stale = true;
+    } else {
+      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar);
+      this.#stale = true;
+    }
+    this.#kernels.affine2d(at, n, h, w, value.stride, slots.scale, slots.shift, Number(relu));
+  }
+
+  /** Writes the epilogue of every convolution that has batch norm after it. */
+  #foldAll(): void {
+    for (const [index, layer] of this.#layers.entries()) {
+      const before = this.#layers[index - 1];
+      if (layer.op !== 'batchNorm2d' || before?.op !== 'conv2d') continue;
+      const slots = this.#parameters.norm(index);
+      const { bias } = this.#parameters.conv(index - 1);
+      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar, bias);
+    }
+    this.#stale = false;
+  }
+
+  /** Runs an operation on all threads, with the words of its argument struct. */
+  #parallel(operation: WebAssembly.Global, words: readonly number[]): void {
+    const { args, control, threads } = this.#places;
+    this.#heap.i32.set(words, args / 4);
+    this.#kernels.parallel(operation.value, args, control, threads);
+  }
+}
+
+/** A float32 as the word of an argument struct. */
+function floatBits(value: number): number {
+  return new Int32Array(Float32Array.of(value).buffer)[0] as number;
+}
