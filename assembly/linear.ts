@@ -46,10 +46,12 @@ export function linear(args: LinearArgs, thread: i32, threads: i32): void {
   const first = cut(args.outFeatures, 4, thread, threads), last = cut(args.outFeatures, 4, thread + 1, threads);
   const expanded = args.scratch + <usize>(thread * SCRATCH), sums = expanded + EXPANDED;
   let o = first;
-  if (args.digits != 0) return linearInt8(args, thread, threads);
-  if (args.kind != 0) {
-    for (; o < last; o += 4) rows4(args, expanded, sums, o, min(4, last - o));
-    return;
+  if (isDefined(NARROW)) {
+    if (args.digits != 0) return linearInt8(args, thread, threads);
+    if (args.kind != 0) {
+      for (; o < last; o += 4) rows4(args, expanded, sums, o, min(4, last - o));
+      return;
+    }
   }
   if (args.batch == 1) {
     for (; o + 11 < last; o += 12) rows12(args, sums, o);
@@ -118,7 +120,7 @@ function rows4(args: LinearArgs, expanded: usize, sums: usize, o: i32, count: i3
   memory.fill(sums, 0, <usize>batch * 4 * V);
   for (let from = 0; from < k; from += KC) {
     const to = min(from + KC, whole);
-    if (args.kind != 0) {
+    if (isDefined(NARROW) && args.kind != 0) {
       expand4(args, o, count, from, min(from + KC, k), expanded);
       // Column i lies where it would in rows that begin here.
       w = expanded - (<usize>from << 2);

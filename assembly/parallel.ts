@@ -56,9 +56,11 @@ function share(operation: i32, args: usize, thread: i32, threads: i32): void {
       return maxPool2d(changetype<MaxPool2dArgs>(args), thread, threads);
     case LINEAR:
       return linear(changetype<LinearArgs>(args), thread, threads);
-    case CONV2D_INT8:
-      return conv2dInt8(changetype<Conv2dInt8Args>(args), thread, threads);
     default:
+      // Defined by the builds for weights in fewer bits.
+      if (isDefined(NARROW) && operation == CONV2D_INT8) {
+        return conv2dInt8(changetype<Conv2dInt8Args>(args), thread, threads);
+      }
       unreachable();
   }
 }

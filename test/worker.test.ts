@@ -293,7 +293,9 @@ describe('VGG16', () => {
   afterAll(() => rm(folder, { recursive: true }));
 
   // A process each, so that what one needs is not counted for the other.
-  test('the lesson’s check; the event loop goes on meanwhile; load and forward within 900 MiB', async () => {
+  test('the lesson’s check; the event loop goes on meanwhile; load and forward within 900 MiB', {
+    timeout: 120_000,
+  }, async () => {
     const env = { VGG16: join(folder, 'vgg16.safetensors') };
     const first = await runModule(
       `
@@ -313,7 +315,7 @@ describe('VGG16', () => {
       const bytes = await saveFile(process.env.VGG16, model.save());
       console.log(JSON.stringify({ shape, first: data[0], forward, ticks, longest, bytes }));
     `,
-      { env },
+      { env, timeout: 55_000 },
     );
     expect(first).toMatchObject({ code: 0, stderr: '' });
     const check = JSON.parse(first.stdout);
@@ -335,7 +337,7 @@ describe('VGG16', () => {
       const peak = process.resourceUsage().maxRSS / 1024;
       console.log(JSON.stringify({ name: model.config.name, first: data[0], load, forward, peak }));
     `,
-      { env },
+      { env, timeout: 55_000 },
     );
     expect(second).toMatchObject({ code: 0, stderr: '' });
     const loaded = JSON.parse(second.stdout);

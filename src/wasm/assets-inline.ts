@@ -1,7 +1,7 @@
-import relaxedSimd from 'embedded:kernels/relaxed-simd.wasm';
-import relaxedSimdThreads from 'embedded:kernels/relaxed-simd-threads.wasm';
-import simd from 'embedded:kernels/simd.wasm';
-import simdThreads from 'embedded:kernels/simd-threads.wasm';
+import relaxedSimd from 'embedded:kernels/relaxed-simd-narrow.wasm';
+import relaxedSimdThreads from 'embedded:kernels/relaxed-simd-threads-narrow.wasm';
+import simd from 'embedded:kernels/simd-narrow.wasm';
+import simdThreads from 'embedded:kernels/simd-threads-narrow.wasm';
 import worker from 'embedded:worker.js';
 import { compileBytes } from './compile.js';
 import type { KernelFile } from './kernels.js';
@@ -16,16 +16,20 @@ import {
 
 /*
  * Stands in for assets.ts in `vggnet/inline`, which is one file: the kernels are in it as base64, and the worker's
- * script as text.
+ * script as text. The narrow builds do for all weights.
  */
 
 export { hasWorkers, type WorkerHandle } from './spawn.js';
 
 const KERNELS: Record<KernelFile, string> = {
   simd,
+  'simd-narrow': simd,
   'simd-threads': simdThreads,
+  'simd-threads-narrow': simdThreads,
   'relaxed-simd': relaxedSimd,
+  'relaxed-simd-narrow': relaxedSimd,
   'relaxed-simd-threads': relaxedSimdThreads,
+  'relaxed-simd-threads-narrow': relaxedSimdThreads,
 };
 
 export function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {

@@ -1,17 +1,22 @@
 import { VGGNetError } from '../errors.js';
-import relaxedSimd from './kernels/relaxed-simd.wasm';
-import simd from './kernels/simd.wasm';
+import relaxedSimd from './kernels/relaxed-simd-narrow.wasm';
+import simd from './kernels/simd-narrow.wasm';
 import type { KernelFile } from './kernels.js';
 import type { WorkerHandle } from './spawn.js';
 
 /*
  * Stands in for assets.ts where `workerd` resolves the package: it compiles no bytes, so the kernels are modules
- * that it links in, and it has no workers and no shared memory.
+ * that it links in, and it has no workers and no shared memory. The narrow builds do for all weights.
  */
 
 export type { WorkerHandle } from './spawn.js';
 
-const KERNELS: Partial<Record<KernelFile, WebAssembly.Module>> = { simd, 'relaxed-simd': relaxedSimd };
+const KERNELS: Partial<Record<KernelFile, WebAssembly.Module>> = {
+  simd,
+  'simd-narrow': simd,
+  'relaxed-simd': relaxedSimd,
+  'relaxed-simd-narrow': relaxedSimd,
+};
 
 export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {
   const module = KERNELS[file];

@@ -20,9 +20,13 @@ export { hasWorkers, type WorkerHandle } from './spawn.js';
 
 const KERNELS: Record<KernelFile, () => URL> = {
   simd: () => new URL('./kernels/simd.wasm', import.meta.url),
+  'simd-narrow': () => new URL('./kernels/simd-narrow.wasm', import.meta.url),
   'simd-threads': () => new URL('./kernels/simd-threads.wasm', import.meta.url),
+  'simd-threads-narrow': () => new URL('./kernels/simd-threads-narrow.wasm', import.meta.url),
   'relaxed-simd': () => new URL('./kernels/relaxed-simd.wasm', import.meta.url),
+  'relaxed-simd-narrow': () => new URL('./kernels/relaxed-simd-narrow.wasm', import.meta.url),
   'relaxed-simd-threads': () => new URL('./kernels/relaxed-simd-threads.wasm', import.meta.url),
+  'relaxed-simd-threads-narrow': () => new URL('./kernels/relaxed-simd-threads-narrow.wasm', import.meta.url),
 };
 
 export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {

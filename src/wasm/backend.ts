@@ -1,9 +1,10 @@
 import type { Backend, DeviceInfo, Executable, Program } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { hasWorkers } from './assets.js';
+import { Plans } from './blueprint.js';
 import { WorkerExecutable } from './client.js';
 import { hasWholeNumbers, isTransformed, transformedBytes, type WinogradOption } from './convolution.js';
-import { chooseBuild, compileKernels, int8Speed } from './kernels.js';
+import { chooseBuild, compileKernels, int8Speed, kernelFile } from './kernels.js';
 import { chooseForms, type MemoryOptions } from './memory.js';
 import { resolveThreads, type Threads } from './threads.js';
 
@@ -42,12 +43,11 @@ export function createWasmBackend(options: WasmOptions): Backend {
     device,
     async compile(program, parameters, { signal } = {}): Promise<Executable> {
       // Throws before a worker is started if there is too little memory.
-      const memory = memoryOf(program);
-      chooseForms(program, memory);
-      const module = await compileKernels(threads > 1 ? `${build}-threads` : build);
+      const plans = new Plans(program, memoryOf(program));
+      const module = await compileKernels(kernelFile(build, threads, program.layers));
       // Loaded where it is needed: a page has the engine in its worker.
       const made = inline ? (await import('./inline.js')).InlineExecutable : WorkerExecutable;
-      return made.compile(module, program, memory, parameters, signal);
+      return made.compile(module, plans, parameters, signal);
     },
     transformedBytes(program) {
       return chooseForms(program, memoryOf(program)).map((form, index) => {

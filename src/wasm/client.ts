@@ -1,8 +1,9 @@
-import type { Executable, ParameterChunk, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
+import type { Executable, ParameterChunk, ParameterStream, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { Tensor, type TensorData } from '../tensor.js';
+import type { Plans } from './blueprint.js';
 import { Crew, type Job } from './crew.js';
-import type { EngineOptions, Team } from './engine.js';
+import type { Team } from './engine.js';
 import type { Result } from './protocol.js';
 
 /** Chunks of parameters on their way to the worker at once: it packs one while the next is read. */
@@ -20,6 +21,7 @@ const IN_FLIGHT = 2;
  * one that was stopped, or trapped, has changed none of them.
  */
 export class WorkerExecutable implements Executable {
+  readonly #plans: Plans;
   readonly #job: Job;
   #crew: Crew;
   /** The shared memory with the weights, when they are all there. */
@@ -30,19 +32,19 @@ export class WorkerExecutable implements Executable {
   /** Why it can't be used any more. */
   #ended: VGGNetError | undefined;
 
-  private constructor(job: Job) {
-    this.#job = job;
+  private constructor(module: WebAssembly.Module, plans: Plans) {
+    this.#plans = plans;
+    this.#job = { module, blueprint: plans.blueprint };
     this.#crew = this.#newCrew();
   }
 
   static async compile(
     module: WebAssembly.Module,
-    program: Program,
-    options: EngineOptions,
+    plans: Plans,
     parameters: ParameterStream,
     signal?: AbortSignal,
   ): Promise<WorkerExecutable> {
-    const executable = new WorkerExecutable({ module, program, options });
+    const executable = new WorkerExecutable(module, plans);
     try {
       await executable.#load(parameters, signal);
       return executable;
@@ -64,9 +66,12 @@ export class WorkerExecutable implements Executable {
   async #run(type: 'run' | 'profile', input: Tensor, { outputs, mode, seed, signal }: RunOptions): Promise<Result> {
     throwIfAborted(signal);
     const data = input.data.slice();
+    const { shape } = input;
+    const options = { outputs, mode, seed };
+    const plan = this.#plans.plan(shape, options);
     const crew = await this.#ready();
     throwIfAborted(signal);
-    const request = { type, data, shape: input.shape, options: { outputs, mode, seed } };
+    const request = { type, data, shape, plan, options };
     try {
       return await crew.ask(request, [data.buffer], signal);
     } catch (error) {

@@ -1,6 +1,6 @@
-import type { Program } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import type { EngineOptions, Team } from './engine.js';
+import type { Blueprint } from './blueprint.js';
+import type { Team } from './engine.js';
 import { Peer } from './peer.js';
 import type { Request, Result } from './protocol.js';
 
@@ -12,8 +12,7 @@ const WAKE_EVERY = 5;
 
 export interface Job {
   readonly module: WebAssembly.Module;
-  readonly program: Program;
-  readonly options: EngineOptions;
+  readonly blueprint: Blueprint;
 }
 
 /**
@@ -50,7 +49,7 @@ export class Crew {
 
   /** Makes the engine, or with a `team` one on that team's memory and weights; then starts the helpers. */
   async start(team?: Team): Promise<Team | undefined> {
-    const { module, options } = this.#job;
+    const { module, blueprint } = this.#job;
     if (team) {
       this.#team = team;
       await this.ask({ type: 'attach', ...this.#job, team });
@@ -59,7 +58,7 @@ export class Crew {
     }
     const made = this.#team;
     if (!made) return undefined;
-    const { threads } = options;
+    const { threads } = blueprint;
     const ready = Array.from({ length: threads - 1 }, (_, i) => {
       return this.#spawn().ask({ type: 'help', module, team: made, thread: i + 1, threads });
     });
@@ -127,7 +126,7 @@ export class Crew {
 
   #crash(why: string, ended: boolean): void {
     // An engine that failed with nobody beside it can go on: its memory is as it was, and nobody waits in it.
-    if (!this.#error && (ended || this.#job.options.threads > 1)) {
+    if (!this.#error && (ended || this.#job.blueprint.threads > 1)) {
       this.#close(new VGGNetError('WORKER_CRASHED', this.#describe(why)));
     }
   }

@@ -1,22 +1,14 @@
-import type { ParameterChunk, Program, RunOptions, StepTime } from '../backend.js';
+import type { ParameterChunk, RunOptions, StepTime } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { allocate, numel, type TensorData } from '../tensor.js';
+import type { Blueprint } from './blueprint.js';
 import { Heap } from './heap.js';
 import { instantiateKernels, type Kernels } from './kernels.js';
 import { BYTES, readValue } from './layout.js';
-import { ARGUMENT_BYTES, CONTROL, chooseForms, type MemoryOptions, SCRATCH } from './memory.js';
+import { ARGUMENT_BYTES, CONTROL, SCRATCH } from './memory.js';
 import { Operations } from './operations.js';
 import { Parameters } from './parameters.js';
-import { type Call, makePlan, type Placed, type Plan, type Planner } from './plan.js';
-
-/** Plans kept for input shapes seen lately. */
-const MAX_PLANS = 8;
-
-/**
- * How an engine is to be made. `threads` is how many compute: the one that it lives on, and `threads` − 1 that run
- * `helper` on the engine's memory.
- */
-export type EngineOptions = MemoryOptions;
+import type { Call, Placed, Plan } from './plan.js';
 
 /** What a helper thread needs to know of an engine. */
 export interface Team {
@@ -36,51 +28,32 @@ export interface RunControl {
 
 /**
  * One program with its parameters in one WebAssembly memory. It computes on the thread that it lives on: a worker,
- * or the caller's own where there are none. One run at a time.
+ * or the caller's own where there are none. It does what the blueprint and each run's plan say. One run at a time.
  */
 export class Engine {
   readonly #heap: Heap;
   readonly #parameters: Parameters;
   readonly #operations: Operations;
-  readonly #planner: Planner;
-  readonly #plans = new Map<string, Plan>();
   readonly #control: number;
 
-  private constructor(heap: Heap, kernels: Kernels, program: Program, options: EngineOptions) {
+  private constructor(heap: Heap, kernels: Kernels, { layers, forms, threads }: Blueprint) {
     this.#heap = heap;
-    const { layers } = program;
-    const { threads, winograd, int8 } = options;
     this.#control = heap.keep(CONTROL);
     heap.i32.fill(0, this.#control / 4, (this.#control + CONTROL) / 4);
     const args = heap.keep(ARGUMENT_BYTES);
     const scratch = heap.keep(SCRATCH * threads);
-    const forms = chooseForms(program, options);
     this.#parameters = new Parameters(heap, kernels, layers, forms);
     const places = { control: this.#control, args, scratch, threads };
     this.#operations = new Operations(heap, kernels, layers, this.#parameters, places);
-    this.#planner = {
-      layers,
-      forms,
-      forced: typeof winograd === 'number',
-      int8,
-      threads,
-      arenaLimit: heap.limit - heap.arena,
-    };
   }
 
   /**
-   * @param memory of an engine of the same program and options that is gone; its parameters are taken over, so that
-   * none is written
+   * @param memory of an engine of the same blueprint that is gone; its parameters are taken over, so that none is written
    * @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit
    */
-  static async create(
-    module: WebAssembly.Module,
-    program: Program,
-    options: EngineOptions,
-    memory?: WebAssembly.Memory,
-  ): Promise<Engine> {
-    const heap = new Heap({ shared: options.threads > 1, limit: options.memoryLimit, memory });
-    return new Engine(heap, await instantiateKernels(module, heap.memory), program, options);
+  static async create(module: WebAssembly.Module, blueprint: Blueprint, memory?: WebAssembly.Memory): Promise<Engine> {
+    const heap = new Heap({ shared: blueprint.threads > 1, limit: blueprint.memoryLimit, memory });
+    return new Engine(heap, await instantiateKernels(module, heap.memory), blueprint);
   }
 
   get team(): Team {
@@ -100,10 +73,9 @@ export class Engine {
     return this.#parameters.read(name);
   }
 
-  /** Computes the outputs asked for; the input's shape has been checked. */
-  async run(input: TensorData, options: RunOptions, control: RunControl): Promise<TensorData[]> {
+  /** Computes the outputs asked for, by a plan for them and for the input's shape. */
+  async run(input: TensorData, plan: Plan, options: RunOptions, control: RunControl): Promise<TensorData[]> {
     if (options.outputs.length === 0) return [];
-    const plan = this.#plan(input.shape, options);
     this.#heap.reserveArena(plan.arenaBytes);
     this.#operations.begin(options.mode);
     const results = new Map<string, TensorData>();
@@ -140,18 +112,6 @@ export class Engine {
       await this.#step(shrink(call, count), options, control);
       this.#keep(shrink(call, count), batch, start, options, results);
     }
-  }
-
-  #plan(shape: readonly number[], options: RunOptions): Plan {
-    const key = JSON.stringify([shape, options.outputs, options.mode]);
-    let plan = this.#plans.get(key);
-    if (!plan) {
-      plan = makePlan(this.#planner, shape, options);
-      this.#plans.set(key, plan);
-      const oldest = this.#plans.keys().next().value as string;
-      if (this.#plans.size > MAX_PLANS) this.#plans.delete(oldest);
-    }
-    return plan;
   }
 
   #writeInput(input: TensorData, start: number, first: number, images: number, plan: Plan): void {

@@ -1,14 +1,18 @@
 import { VGGNetError } from '../errors.js';
+import { isWeighted, type Layer } from '../layers.js';
 import { loadKernels } from './assets.js';
 import type { Int8Speed } from './convolution.js';
 
 /** The kernel builds, all from the same sources in assembly/. */
 export type KernelBuild = 'simd' | 'relaxed-simd';
 
-/** A file of dist/kernels: with `-threads` it needs a shared memory. */
-export type KernelFile = KernelBuild | `${KernelBuild}-threads`;
+/** A file of dist/kernels: with `-threads` it needs a shared memory, with `-narrow` it takes weights in fewer bits too. */
+export type KernelFile = `${KernelBuild}${'' | '-threads'}${'' | '-narrow'}`;
 
-/** What a build exports; the arguments are described in assembly/. Addresses are in bytes. */
+/**
+ * What a build exports; the arguments are described in assembly/. Addresses are in bytes. EXPANDED, CONV2D_INT8 and what
+ * packs Int8 and rows are of the narrow builds alone.
+ */
 export interface Kernels {
   readonly MR: WebAssembly.Global;
   readonly NR: WebAssembly.Global;
@@ -158,6 +162,12 @@ export function chooseBuild(deterministic: boolean): KernelBuild {
   }
   const relaxed = WebAssembly.validate(probe([...SPLAT, ...SPLAT, ...SPLAT, ...RELAXED_MADD]));
   return relaxed && !deterministic ? 'relaxed-simd' : 'simd';
+}
+
+/** The file for a network: a page whose weights are float32 need not load the kernels for fewer bits. */
+export function kernelFile(build: KernelBuild, threads: number, layers: readonly Layer[]): KernelFile {
+  const narrow = layers.some((layer) => isWeighted(layer) && layer.precision !== undefined);
+  return `${build}${threads > 1 ? '-threads' : ''}${narrow ? '-narrow' : ''}`;
 }
 
 const modules = new Map<KernelFile, Promise<WebAssembly.Module>>();

@@ -21,7 +21,7 @@ import { makePlan } from './plan.js';
 
 /*
  * What a program keeps in memory, decided before any of it is taken: in which form each convolution's weights are
- * there, by the cost model and a limit. It is a pure function, so that the caller's side and the engine agree.
+ * there, by the cost model and a limit.
  */
 
 export interface MemoryOptions {

@@ -1,7 +1,9 @@
-import type { ParameterChunk, Program, RunOptions, StepTime } from '../backend.js';
+import type { ParameterChunk, RunOptions, StepTime } from '../backend.js';
 import type { VGGNetErrorCode } from '../errors.js';
 import type { TensorData } from '../tensor.js';
-import type { EngineOptions, Team } from './engine.js';
+import type { Blueprint } from './blueprint.js';
+import type { Team } from './engine.js';
+import type { Plan } from './plan.js';
 
 /*
  * What is said between a Peer (peer.ts) and its worker (worker.ts). Every request has a number, and gets one reply of
@@ -9,9 +11,9 @@ import type { EngineOptions, Team } from './engine.js';
  */
 
 export type Request =
-  | { type: 'create'; module: WebAssembly.Module; program: Program; options: EngineOptions }
+  | { type: 'create'; module: WebAssembly.Module; blueprint: Blueprint }
   /** Makes an engine on the memory that another one left, with the weights in it; it is ready at once. */
-  | { type: 'attach'; module: WebAssembly.Module; program: Program; options: EngineOptions; team: Team }
+  | { type: 'attach'; module: WebAssembly.Module; blueprint: Blueprint; team: Team }
   /** Asks a worker to be a helper of another's engine, from its answer on until the team is given up. */
   | { type: 'help'; module: WebAssembly.Module; team: Team; thread: number; threads: number }
   | { type: 'write'; chunk: ParameterChunk }
@@ -21,6 +23,7 @@ export type Request =
       type: 'run' | 'profile';
       data: Float32Array;
       shape: readonly number[];
+      plan: Plan;
       options: Omit<RunOptions, 'signal'>;
     }
   | { type: 'read'; name: string }

@@ -3,6 +3,7 @@ import { throwIfAborted, VGGNetError } from '../errors.js';
 import type { TensorData } from '../tensor.js';
 import type { Engine } from './engine.js';
 import { pause } from './pause.js';
+import type { Plan } from './plan.js';
 
 /** What an engine threw, typed: whatever is not ours is a kernel that trapped, or a fault in the engine. */
 export function engineError(thrown: unknown): VGGNetError {
@@ -22,20 +23,25 @@ export class EngineQueue {
   }
 
   /** @param input belongs to the queue until it is done */
-  run(input: TensorData, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<TensorData[]> {
+  run(
+    input: TensorData,
+    plan: Plan,
+    options: RunOptions,
+    onStep: (time: StepTime) => void = () => {},
+  ): Promise<TensorData[]> {
     const aborted = (): boolean => {
       this.#live();
       return options.signal?.aborted ?? false;
     };
     return this.#enqueue((engine) => {
       throwIfAborted(options.signal);
-      return engine.run(input, options, { pause, aborted, onStep });
+      return engine.run(input, plan, options, { pause, aborted, onStep });
     });
   }
 
-  async profile(input: TensorData, options: RunOptions): Promise<StepTime[]> {
+  async profile(input: TensorData, plan: Plan, options: RunOptions): Promise<StepTime[]> {
     const times: StepTime[] = [];
-    await this.run(input, options, (time) => times.push(time));
+    await this.run(input, plan, options, (time) => times.push(time));
     return times;
   }
 

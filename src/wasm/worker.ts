@@ -23,10 +23,10 @@ function started<T>(value: T | undefined): T {
 async function handle(id: number, request: Request, onFail: (error: unknown) => void): Promise<Result> {
   switch (request.type) {
     case 'create':
-      engine = await Engine.create(request.module, request.program, request.options);
-      return request.options.threads > 1 ? engine.team : undefined;
+      engine = await Engine.create(request.module, request.blueprint);
+      return request.blueprint.threads > 1 ? engine.team : undefined;
     case 'attach':
-      engine = await Engine.create(request.module, request.program, request.options, request.team.memory);
+      engine = await Engine.create(request.module, request.blueprint, request.team.memory);
       queue = new EngineQueue(engine);
       return;
     case 'help':
@@ -47,8 +47,8 @@ async function handle(id: number, request: Request, onFail: (error: unknown) => 
       runs.set(id, controller);
       try {
         const options = { ...request.options, signal: controller.signal };
-        if (request.type === 'profile') return await started(queue).profile(request, options);
-        return await started(queue).run(request, options);
+        if (request.type === 'profile') return await started(queue).profile(request, request.plan, options);
+        return await started(queue).run(request, request.plan, options);
       } finally {
         runs.delete(id);
       }

@@ -1,8 +1,9 @@
-import type { Backend, Executable, ParameterStream, Program } from '../../src/backend.js';
+import type { Backend, Executable, ParameterStream } from '../../src/backend.js';
 import { VGGNetError } from '../../src/errors.js';
 import { Tensor } from '../../src/tensor.js';
+import { Plans } from '../../src/wasm/blueprint.js';
 import type { Team } from '../../src/wasm/engine.js';
-import { compileKernels, type KernelBuild } from '../../src/wasm/kernels.js';
+import { compileKernels, type KernelBuild, kernelFile } from '../../src/wasm/kernels.js';
 import { Peer } from '../../src/wasm/peer.js';
 import type { Request, Result } from '../../src/wasm/protocol.js';
 
@@ -35,16 +36,19 @@ export function createThreadedBackend({ build, threads, winograd = true }: Threa
     device: { backend: 'wasm', build, threads, inline: false, reason: 'asked for by a test' },
     async compile(program, parameters) {
       const workers = free.get(threads)?.pop() ?? new Workers(threads);
-      await workers.load(await compileKernels(`${build}-threads`), program, winograd, parameters);
-      return executable(workers);
+      const plans = new Plans(program, { winograd, threads });
+      await workers.load(await compileKernels(kernelFile(build, threads, program.layers)), plans, parameters);
+      return executable(workers, plans);
     },
   };
 }
 
-function executable(workers: Workers): Executable {
+function executable(workers: Workers, plans: Plans): Executable {
   const run = (type: 'run' | 'profile'): Executable['profile'] & Executable['run'] => {
     return async (input, { outputs, mode, seed, signal }) => {
-      const request = { type, data: input.data.slice(), shape: input.shape, options: { outputs, mode, seed } };
+      const { data, shape } = input;
+      const options = { outputs, mode, seed };
+      const request = { type, data: data.slice(), shape, plan: plans.plan(shape, options), options };
       const result = await workers.ask(request, signal);
       if (type === 'profile') return result as never;
       return (result as { data: Float32Array; shape: readonly number[] }[]).map(
@@ -76,10 +80,10 @@ class Workers {
     return (this.#peers[0] as Peer).ask(request, [], signal);
   }
 
-  async load(module: WebAssembly.Module, program: Program, winograd: boolean, parameters: ParameterStream) {
+  async load(module: WebAssembly.Module, { blueprint }: Plans, parameters: ParameterStream) {
     const threads = this.#peers.length;
     const before = this.#team;
-    const team = (await this.ask({ type: 'create', module, program, options: { winograd, threads } })) as Team;
+    const team = (await this.ask({ type: 'create', module, blueprint })) as Team;
     this.#team = team;
     const timer = setInterval(() => giveUp(before), WAKE_EVERY);
     const helpers = this.#peers.slice(1);

@@ -2,6 +2,7 @@ import { Tensor, VGGNet } from 'vggnet';
 import { describe, expect, test } from 'vitest';
 import { resolveConfig } from '../../src/config.js';
 import { createLayers, type Layer } from '../../src/layers.js';
+import { Plans } from '../../src/wasm/blueprint.js';
 import { Engine } from '../../src/wasm/engine.js';
 import { compileKernels, instantiateKernels } from '../../src/wasm/kernels.js';
 import { CONTROL, chooseForms, keptBytes, SCRATCH } from '../../src/wasm/memory.js';
@@ -18,13 +19,13 @@ const layersOf = (list: Parameters<typeof resolveConfig>[0]): Layer[] => createL
 /** The engine's memory after one forward of the usual shape, and its answer. */
 async function runEngine(layers: readonly Layer[], memoryLimit?: number): Promise<{ bytes: number; logits: Tensor }> {
   const program = { layers, inputShape: SHAPE };
-  const options = { winograd: true, threads: 1, memoryLimit };
-  const engine = await Engine.create(await compileKernels('simd'), program, options);
+  const plans = new Plans(program, { winograd: true, threads: 1, memoryLimit });
+  const engine = await Engine.create(await compileKernels('simd'), plans.blueprint);
   for await (const chunk of generatedParameters(layers)) engine.writeParameter(chunk);
   engine.finishParameters();
   const control = { pause: async () => {}, aborted: () => false, onStep: () => {} };
   const run = { outputs: ['prob'], mode: 'eval', seed: 0 } as const;
-  const [logits] = await engine.run(Tensor.randn(SHAPE, { seed: 1 }), run, control);
+  const [logits] = await engine.run(Tensor.randn(SHAPE, { seed: 1 }), plans.plan(SHAPE, run), run, control);
   return { bytes: engine.team.memory.buffer.byteLength, logits: logits as Tensor };
 }
 

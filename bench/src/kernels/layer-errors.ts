@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Conv2d, Layer } from '../../../src/layers.js';
 import type { Tensor } from '../../../src/tensor.js';
+import { Plans } from '../../../src/wasm/blueprint.js';
 import { TILE_SIZES } from '../../../src/wasm/convolution.js';
 import { Engine } from '../../../src/wasm/engine.js';
 import { generatedParameters, generatedTensor } from '../../../test/support/generated.js';
@@ -57,14 +58,16 @@ async function errorsOf(module: WebAssembly.Module, conv: Conv2d, shape: readonl
   const size = norm(reference);
   const errors: Error[] = [];
   for (const form of FORMS) {
-    const engine = await Engine.create(module, { layers }, { winograd: form === 'direct' ? false : form, threads: 1 });
+    const plans = new Plans({ layers }, { winograd: form === 'direct' ? false : form, threads: 1 });
+    const engine = await Engine.create(module, plans.blueprint);
     for await (const chunk of generatedParameters(layers)) {
       if (chunk.name.endsWith('bias')) chunk.data.fill(0);
       engine.writeParameter(chunk);
     }
     engine.finishParameters();
     const control = { pause: async () => {}, aborted: () => false, onStep: () => {} };
-    const [output] = await engine.run(input, { outputs: [conv.name], mode: 'eval', seed: 0 }, control);
+    const options = { outputs: [conv.name], mode: 'eval', seed: 0 } as const;
+    const [output] = await engine.run(input, plans.plan(input.shape, options), options, control);
     const error = distances(output as Tensor, reference);
     const largest = error.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     errors.push({

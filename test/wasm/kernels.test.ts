@@ -1,0 +1,36 @@
+import { describe, expect, test } from 'vitest';
+import { resolveConfig } from '../../src/config.js';
+import { createLayers, type Layer } from '../../src/layers.js';
+import { withPrecision } from '../../src/precision.js';
+import { compileKernels, type KernelBuild, kernelFile } from '../../src/wasm/kernels.js';
+
+/* Which build of the kernels a network gets, and what is in it. */
+
+const LAYERS: Layer[] = createLayers(resolveConfig([8, 'M'], { numClasses: 2, hiddenFeatures: 8, poolSize: 1 }));
+
+const exportsOf = async (layers: readonly Layer[], build: KernelBuild, threads: number): Promise<string[]> =>
+  WebAssembly.Module.exports(await compileKernels(kernelFile(build, threads, layers))).map(({ name }) => name);
+
+describe.each(['simd', 'relaxed-simd'] as const)('%s', (build) => {
+  test.each([1, 2])(
+    'with %i threads has the kernels for fewer bits only where there are such weights',
+    async (threads) => {
+      const plain = await exportsOf(LAYERS, build, threads);
+      const narrow = await exportsOf(withPrecision(LAYERS, { fc6: 'fp16' }), build, threads);
+      expect(narrow.filter((name) => !plain.includes(name)).sort()).toEqual([
+        'CONV2D_INT8',
+        'EXPANDED',
+        'expandRow',
+        'packConv2dInt8',
+        'packRow',
+        'unpackConv2dInt8',
+      ]);
+      expect(plain.filter((name) => !narrow.includes(name))).toEqual([]);
+    },
+  );
+});
+
+test('fp32, asked for, is as if nothing was', () => {
+  expect(kernelFile('simd', 1, withPrecision(LAYERS, 'fp32'))).toBe('simd');
+  expect(kernelFile('simd', 1, withPrecision(LAYERS, 'int8'))).toBe('simd-narrow');
+});
