@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Browser } from 'puppeteer-core';
@@ -18,6 +18,17 @@ const csp = { 'Content-Security-Policy': `${STRICT_CSP}; img-src 'self' data:` }
 
 const BUNDLERS = join(ROOT, 'test/runtimes/bundlers/node_modules');
 
+const LINKED = [
+  '@rollup/plugin-node-resolve',
+  '@web/rollup-plugin-import-meta-assets',
+  'next',
+  'react',
+  'react-dom',
+  'webpack',
+];
+
+const QUIET = { NEXT_TELEMETRY_DISABLED: '1' };
+
 let project: Project;
 let app: string;
 let browser: Browser;
@@ -26,7 +37,7 @@ beforeAll(async () => {
   project = await createProject(['esbuild', 'vite', 'sharp', 'webgpu']);
   app = join(project.folder, 'bundler');
   await cp(join(ROOT, 'examples/bundler'), app, { recursive: true });
-  for (const name of ['@rollup/plugin-node-resolve', '@web/rollup-plugin-import-meta-assets', 'webpack']) {
+  for (const name of LINKED) {
     const link = join(project.folder, 'node_modules', name);
     await mkdir(dirname(link), { recursive: true });
     await symlink(join(BUNDLERS, name), link);
@@ -39,10 +50,14 @@ afterAll(async () => {
 });
 
 /** Opens the example, gives it a picture, and reads what it says. */
-async function readCharacter(folder: string, headers: Readonly<Record<string, string>>): Promise<string[]> {
-  const server = await serve({ folders: { '/deep/down/': folder }, headers });
+async function readCharacter(
+  folder: string,
+  headers: Readonly<Record<string, string>>,
+  prefix = '/deep/down/',
+): Promise<string[]> {
+  const server = await serve({ folders: { [prefix]: folder }, headers });
   try {
-    const { page, problems } = await openPage(browser, `${server.origin}/deep/down/index.html`);
+    const { page, problems } = await openPage(browser, `${server.origin}${prefix}index.html`);
     await page.waitForSelector('input:enabled', { timeout: 10_000 });
     const says = (): Promise<string> => page.$eval('output', (output) => output.textContent ?? '');
     const ready = await says();
@@ -58,28 +73,30 @@ async function readCharacter(folder: string, headers: Readonly<Record<string, st
   }
 }
 
-async function succeed(script: string, args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(process.execPath, [script, ...args], { cwd: app });
+async function succeed(script: string, args: readonly string[], cwd = app): Promise<string> {
+  const { code, stdout, stderr } = await run(process.execPath, [script, ...args], {
+    cwd,
+    env: QUIET,
+    timeout: 120_000,
+  });
   // On a busy machine Vite tells which of its plugins took long.
   const warnings = stderr.replace(/\S*\[PLUGIN_TIMINGS\][\s\S]*?bundlertimings for more details\.\S*\s*/, '');
   expect({ code, warnings }).toEqual({ code: 0, warnings: '' });
   return stdout;
 }
 
-describe('the example', () => {
-  const threads = /^Ready, on wasm with [2-9]\d* threads$/;
-  const one = 'Ready, on wasm with 1 threads';
+/** Looks at a built example with and without isolation. */
+async function expectReads(folder: string, headers: Readonly<Record<string, string>>, prefix?: string): Promise<void> {
+  const letter = expect.stringMatching(/^W \d/);
+  expect(await readCharacter(folder, headers, prefix)).toEqual(['Ready, on wasm with 1 threads', letter]);
+  const threads = expect.stringMatching(/^Ready, on wasm with [2-9]\d* threads$/);
+  expect(await readCharacter(folder, { ...headers, ...ISOLATED }, prefix)).toEqual([threads, letter]);
+  await rm(folder, { recursive: true });
+}
 
-  /** Looks at what is in dist/, on a strict page with and without isolation. */
-  async function expectWorks(): Promise<void> {
-    const folder = join(app, 'dist');
-    expect(await readCharacter(folder, csp)).toEqual([one, expect.stringMatching(/^W \d/)]);
-    expect(await readCharacter(folder, { ...csp, ...ISOLATED })).toEqual([
-      expect.stringMatching(threads),
-      expect.stringMatching(/^W \d/),
-    ]);
-    await rm(folder, { recursive: true });
-  }
+describe('the example', () => {
+  /** Looks at what is in dist/, on a strict page. */
+  const expectWorks = (): Promise<void> => expectReads(join(app, 'dist'), csp);
 
   const addPage = (): Promise<void> => cp(join(app, 'index.html'), join(app, 'dist/index.html'));
 
@@ -104,6 +121,18 @@ describe('the example', () => {
     await addPage();
     await expectWorks();
   });
+});
+
+test('the example for Next, built by Turbopack', { timeout: 180_000 }, async () => {
+  const folder = join(project.folder, 'next');
+  await cp(join(ROOT, 'examples/next'), folder, { recursive: true });
+  await rename(join(folder, 'next.config.js'), join(folder, 'example.config.js'));
+  // Turbopack reads nothing outside of its root, and here Next is a link to somewhere else.
+  const config = "import config from './example.config.js'; export default { ...config, turbopack: { root: '/' } };";
+  await writeFile(join(folder, 'next.config.js'), config);
+  await succeed(join(BUNDLERS, 'next/dist/bin/next'), ['build'], folder);
+  // Next's pages have scripts in them, which a strict policy forbids; and their paths are the server's.
+  await expectReads(join(folder, 'out'), {}, '/');
 });
 
 describe('the size', () => {
