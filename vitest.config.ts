@@ -17,6 +17,7 @@ const shaders: Plugin = {
 
 /** Files that take minutes. */
 const LONG = [
+  'test/cli/serve-load.test.ts',
   'test/kernels.test.ts',
   'test/networks-slow.test.ts',
   'test/networks.test.ts',

@@ -75,9 +75,12 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
 
   /** Images that are being decoded. They count as waiting, so that what will be refused is refused before that work. */
   let decoding = 0;
+  const limit = settings.maxQueue + settings.maxBatch;
+  const isFull = (): boolean => batcher.waiting + decoding >= limit;
+  /** One for all whom it concerns: to trace the stack of an error takes longer than to answer. */
+  const full = new QueueFullError(`${limit} images wait already`);
   const decode = async (file: Uint8Array<ArrayBuffer>, network: VGGNet, signal: AbortSignal): Promise<Tensor> => {
-    const waiting = batcher.waiting + decoding;
-    if (waiting >= settings.maxQueue + settings.maxBatch) throw new QueueFullError(`${waiting} images wait already`);
+    if (isFull()) throw full;
     decoding++;
     try {
       return await imageInput(file, network, reader, signal);
@@ -118,6 +121,8 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
     c.text(metrics.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' }),
   );
 
+  // Before the body is read, so that an overload costs little more than its answers.
+  app.post('*', (c, next) => (isFull() ? Promise.resolve(failed(c, full)) : next()));
   app.use(deadline(settings.timeout));
   app.use(
     bodyLimit({
@@ -203,17 +208,29 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
   };
 }
 
+/** The reason of a signal that fired since the request took too long. */
+const TIMEOUT = Symbol('timeout');
+
 /** Gives a request a signal that fires when it has taken too long or its client has gone, and answers then. */
 function deadline(ms: number): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const late = AbortSignal.timeout(ms);
-    const signal = AbortSignal.any([c.req.raw.signal, late]);
+    // Not AbortSignal.timeout, whose timer holds what belongs to the request until it fires.
+    const controller = new AbortController();
+    const { signal } = controller;
+    const timer = setTimeout(() => controller.abort(TIMEOUT), ms);
+    const isLate = (): boolean => signal.reason === TIMEOUT;
+    const client = c.req.raw.signal;
+    const leave = (): void => controller.abort(client.reason);
+    client.addEventListener('abort', leave);
+    if (client.aborted) leave();
     c.set('signal', signal);
-    const isLate = (): boolean => late.aborted && signal.reason === late.reason;
     try {
       await abortable(next(), signal);
     } catch (error) {
       throw isLate() ? tooLate(ms) : error;
+    } finally {
+      clearTimeout(timer);
+      client.removeEventListener('abort', leave);
     }
     // What a handler throws has become an answer by now.
     if (c.error && isLate()) throw tooLate(ms);

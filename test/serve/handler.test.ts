@@ -348,6 +348,13 @@ describe('load and faults', () => {
     await until(() => decoded === 3);
     expect(await post('/classify', LETTER_A, busy)).toMatchObject({ status: 503, json: { code: 'QUEUE_FULL' } });
     expect(decoded).toBe(3);
+    // Nor is anything read of what is refused.
+    const unread = new Request('http://localhost/classify', { method: 'POST', body: LETTER_A });
+    expect((await busy.fetch(unread)).status).toBe(503);
+    expect(unread.bodyUsed).toBe(false);
+    expect((await ask('/metrics', {}, busy)).json).toContain(
+      'vggnet_requests_total{route="/classify",status="503"} 2\n',
+    );
     release();
     expect((await taken[0])?.status).toBe(200);
     await Promise.all(taken);
