@@ -4,6 +4,7 @@ import type { DeviceName } from '../device.js';
 import { VGGNetError } from '../errors.js';
 import { createHandler, type RequestHandler } from '../serve/handler.js';
 import type { ServeOptions } from '../serve/options.js';
+import type { VGGNet } from '../vgg.js';
 import { checkUsage, reportFailure } from './failure.js';
 import { chooseModel, loadModel, type PretrainedPlace, withWeights } from './model.js';
 import { formatDevice, formatMs, print, printable } from './output.js';
@@ -27,9 +28,21 @@ export interface ServeFlags extends PretrainedPlace {
 export async function serve(flags: ServeFlags, signal: AbortSignal): Promise<number> {
   const choice = withWeights(chooseModel(flags), flags);
   const options = optionsOf(flags);
-  const { model, loadMs } = await loadModel(choice, { device: flags.device, signal });
+  const load = (): ReturnType<typeof loadModel> => loadModel(choice, { device: flags.device, signal });
+  const { loadMs, ...loaded } = await load();
+  let { model } = loaded;
+  let asked = false;
+  /** What is loaded, at first; when that has lost its weights, another. */
+  const source = async (): Promise<VGGNet> => {
+    if (asked) {
+      model.dispose();
+      model = (await load()).model;
+    }
+    asked = true;
+    return model;
+  };
   try {
-    const handler = checkUsage(() => createHandler(model, options));
+    const handler = checkUsage(() => createHandler(source, options));
     const server = await start(handler, flags.host, flags.port);
     const { name } = model.config;
     print(`${printable(name)} on ${formatDevice(model.device)}, loaded in ${formatMs(loadMs)}`);

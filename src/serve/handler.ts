@@ -10,11 +10,11 @@ import type { Tensor } from '../tensor.js';
 import { VERSION } from '../version.js';
 import type { VGGNet } from '../vgg.js';
 import { abortable } from '../weights/abort.js';
-import { Batcher, QueueFullError } from './batcher.js';
+import { Batcher, QueueFullError, type RunBatch } from './batcher.js';
 import { answerTo, LATER, RequestError } from './failure.js';
 import { imageFiles, imageInput } from './images.js';
 import { Metrics } from './metrics.js';
-import { loaderOf, type ModelSource } from './model.js';
+import { isCrash, loaderOf, type ModelSource } from './model.js';
 import { inferResponse, JSON_LENGTH_HEADER, parseInfer } from './open-inference.js';
 import { type ServeOptions, settingsOf } from './options.js';
 
@@ -52,12 +52,24 @@ export function createHandler(model: ModelSource, options: ServeOptions = {}): R
   const seconds = metrics.histogram('vggnet_request_duration_seconds', 'From a request to its answer.', SECONDS);
   const batches = metrics.histogram('vggnet_batch_images', 'Images in one forward.', [1, 2, 4, 8, 16, 32, 64]);
   const onError = options.onError ?? ((error: unknown) => console.error(error));
-  const load = loaderOf(model, onError);
-  const batcher = new Batcher(
-    async (input, outputs, signal) => {
-      const taps = await (await load()).features(input, outputs, { signal });
+  const { load, failed: modelFailed } = loaderOf(model, onError);
+  const forward: RunBatch = async (input, outputs, signal) => {
+    const network = await load();
+    try {
+      const taps = await network.features(input, outputs, { signal });
       return outputs.map((name) => taps[name] as Tensor);
-    },
+    } catch (error) {
+      modelFailed(network, error);
+      throw error;
+    }
+  };
+  const batcher = new Batcher(
+    (...batch) =>
+      forward(...batch).catch((error) => {
+        // Once more: who shares a forward with the crash of a worker shall not notice, and a second is no accident.
+        if (isCrash(error)) return forward(...batch);
+        throw error;
+      }),
     {
       ...settings,
       onBatch(count) {

@@ -1,22 +1,41 @@
+import { VGGNetError } from '../errors.js';
 import type { VGGNet } from '../vgg.js';
 import { LATER, RequestError } from './failure.js';
 
-/** A model, or what loads it: called for the first request that needs it, and again after it failed. */
+/**
+ * A model, or what loads it: called for the first request that needs it, and again after it failed, or after a crash that
+ * took the weights along.
+ */
 export type ModelSource = VGGNet | (() => Promise<VGGNet>);
 
-/**
- * The model of a source, loaded once for all who ask.
- * @param onError told why a load failed; those who asked are only told that it did
- */
-export function loaderOf(source: ModelSource, onError: (error: unknown) => void): () => Promise<VGGNet> {
-  if (typeof source !== 'function') return () => Promise.resolve(source);
+/** The model of a source, loaded once for all who ask. */
+export interface Loader {
+  readonly load: () => Promise<VGGNet>;
+  /** A forward of this model failed: if it cannot work again, the next who asks gets another. */
+  readonly failed: (model: VGGNet, error: unknown) => void;
+}
+
+/** @param onError told why a load failed; those who asked are only told that it did */
+export function loaderOf(source: ModelSource, onError: (error: unknown) => void): Loader {
+  if (typeof source !== 'function') return { load: () => Promise.resolve(source), failed() {} };
   let loading: Promise<VGGNet> | undefined;
-  return () => {
-    loading ??= source().catch((error) => {
-      loading = undefined;
-      onError(error);
-      throw new RequestError(503, 'NOT_LOADED', 'The model could not be loaded', LATER);
-    });
-    return loading;
+  return {
+    load() {
+      loading ??= source().catch((error) => {
+        loading = undefined;
+        onError(error);
+        throw new RequestError(503, 'NOT_LOADED', 'The model could not be loaded', LATER);
+      });
+      return loading;
+    },
+    failed({ device }, error) {
+      // The weights of one with several threads outlive its workers.
+      if (isCrash(error) && device.threads === 1) loading = undefined;
+    },
   };
+}
+
+/** True if a worker ended, or a kernel failed in it. */
+export function isCrash(error: unknown): boolean {
+  return error instanceof VGGNetError && error.code === 'WORKER_CRASHED';
 }

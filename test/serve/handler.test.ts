@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { VGGNetError } from '../../src/errors.js';
 import { createHandler, type RequestHandler, type ServeOptions } from '../../src/serve/index.js';
 import { Tensor } from '../../src/tensor.js';
 import { VERSION } from '../../src/version.js';
@@ -424,6 +425,35 @@ describe('load and faults', () => {
     expect((await ask('/v2/health/ready', {}, flaky)).status).toBe(200);
     expect(attempts).toBe(3);
     expect(reported).toEqual([new Error('no such bucket'), new Error('no such bucket')]);
+  });
+
+  test('a forward that met a crash is run once more, with one thread on a model loaded again', async () => {
+    const crash = new VGGNetError('WORKER_CRASHED', 'A worker ended');
+    for (const threads of [1, 2]) {
+      for (const crashes of [0, 1, 2]) {
+        let left = crashes;
+        let loads = 0;
+        const features = (...args: Parameters<VGGNet['features']>): unknown =>
+          left-- > 0 ? Promise.reject(crash) : model.features(...args);
+        const crashing = new Proxy(model, {
+          get: (target, key) => {
+            if (key === 'device') return { ...target.device, threads };
+            return key === 'features' ? features : Reflect.get(target, key, target);
+          },
+        });
+        const crashed = createHandler(async () => {
+          loads++;
+          return crashing;
+        });
+        const input = { name: 'input', datatype: 'FP32', shape: [1, 1, 32, 32], data: Array(1024).fill(0) };
+        const answer = (): Promise<Answer> => post('/v2/models/glyphs/infer', json({ inputs: [input] }), crashed);
+        const first = await answer();
+        if (crashes < 2) expect(first.status).toBe(200);
+        else expect(first).toMatchObject({ status: 503, json: { code: 'WORKER_CRASHED' } });
+        expect((await answer()).status).toBe(200);
+        expect(loads).toBe(threads === 1 ? 1 + crashes : 1);
+      }
+    }
   });
 
   test('an error that nobody foresaw is reported, and not told', async () => {
