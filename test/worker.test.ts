@@ -346,3 +346,15 @@ describe('VGG16', () => {
     expect(loaded.peak, 'MiB at the peak of loading and running VGG16').toBeLessThanOrEqual(900);
   });
 });
+
+test('messages to a worker make Node load no web events, which come with HTTP and TLS', async () => {
+  const { stdout, stderr } = await runModule(`
+    import { Tensor, VGGNet } from 'vggnet';
+    const options = { device: 'wasm', threads: 1, inline: false, numClasses: 2, hiddenFeatures: 8, poolSize: 1 };
+    const model = await VGGNet.create([8, 'M', 8, 'M'], options);
+    await model.forward(Tensor.randn([1, 3, 8, 8]));
+    const known = process.moduleLoadList;
+    console.log(known.includes('NativeModule internal/worker'), known.some((name) => name.includes('undici')));
+  `);
+  expect({ stdout: stdout.trim(), stderr }).toEqual({ stdout: 'true false', stderr: '' });
+});

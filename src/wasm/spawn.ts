@@ -1,4 +1,5 @@
 import { VGGNetError } from '../errors.js';
+import { listen } from './port.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
 /** A worker, whatever the runtime calls it. */
@@ -31,9 +32,9 @@ export function spawnNodeWorker(script: URL, { onMessage, onEnd }: SpawnOptions)
   const worker = new threads.Worker(script, { name: 'vggnet', execArgv: [] });
   worker.on('error', (error) => onEnd(error instanceof Error ? error.message : String(error), false));
   worker.on('exit', (code) => onEnd(`exit code ${code}`, true));
-  // A port of its own, by its web interface: Deno's stand-ins for Node's events look at every value of an array.
+  // A port of its own: Deno's stand-ins for Node's events of workers look at every value of an array.
   const { port1, port2 } = new threads.MessageChannel();
-  Object.assign(port1, { onmessage: (event: { data: FromWorker }) => onMessage(event.data) });
+  listen(port1, onMessage);
   worker.postMessage(port2, [port2]);
   return {
     post: (message, transfer) =>

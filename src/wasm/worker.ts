@@ -5,6 +5,7 @@
 import { VGGNetError } from '../errors.js';
 import { Engine } from './engine.js';
 import { instantiateKernels } from './kernels.js';
+import { listen } from './port.js';
 import { type FromWorker, NO_REQUEST, type Port, type Request, type Result, type ToWorker } from './protocol.js';
 import { EngineQueue, engineError } from './queue.js';
 
@@ -84,7 +85,7 @@ function buffersOf(result: Result): ArrayBuffer[] {
   return [...new Set(parts.flatMap((part) => (part instanceof Float32Array ? [part.buffer as ArrayBuffer] : [])))];
 }
 
-function listen(port: Port): (message: ToWorker) => Promise<void> {
+function answers(port: Port): (message: ToWorker) => Promise<void> {
   const reply = (message: FromWorker, transfer: Transferable[] = []): void => port.postMessage(message, transfer);
   const fail = (id: number, thrown: unknown): void => {
     const { code, message, cause, stack } = engineError(thrown);
@@ -110,12 +111,11 @@ function listen(port: Port): (message: ToWorker) => Promise<void> {
   };
 }
 
-function answerOn(port: Port & { onmessage: unknown }): void {
-  const take = listen(port);
-  port.onmessage = (event: { data: ToWorker }) => void take(event.data);
+function answerOn(port: Port): void {
+  listen(port, answers(port));
 }
 
 // In Node a worker talks through a port, which is the first thing that it gets; elsewhere through its global scope.
 const parent = globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort;
 if (parent) parent.once('message', answerOn);
-else answerOn(globalThis as unknown as Parameters<typeof answerOn>[0]);
+else answerOn(globalThis as unknown as Port);

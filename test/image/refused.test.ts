@@ -12,18 +12,19 @@ import { preprocess } from '../../src/image/preprocess.js';
 import { IMAGENET_PRESET } from '../../src/image/preset.js';
 import type { RawImage } from '../../src/image/raw-image.js';
 import { loadSharp } from '../../src/image/sharp.js';
+import { stopwatch } from '../support/stopwatch.js';
 import { imageBytes, pattern } from './golden.js';
 
 /** Expects this error within a second. */
 async function refused(work: () => Promise<unknown>, code: string, message: string | RegExp): Promise<void> {
-  const start = performance.now();
+  const elapsed = stopwatch();
   const error: unknown = await work().then(
     () => undefined,
     (reason) => reason,
   );
   expect(error).toMatchObject({ code });
   expect((error as Error).message).toMatch(message);
-  expect(performance.now() - start).toBeLessThan(1000);
+  expect(elapsed()).toBeLessThan(1000);
 }
 
 function chunk(type: string, data: Uint8Array): Buffer {

@@ -1,5 +1,6 @@
 import { type Architecture, type CreateOptions, Tensor, VGGNet, VGGNetError, type VGGNetErrorCode } from 'vggnet';
 import { expect } from 'vitest';
+import { stopwatch } from './stopwatch.js';
 
 /* A network of the built package that is made in milliseconds, and what its tests ask again and again. */
 
@@ -43,20 +44,20 @@ export async function expectRefused(
   code: VGGNetErrorCode,
   ...parts: (string | RegExp)[]
 ): Promise<VGGNetError> {
-  const start = performance.now();
+  const elapsed = stopwatch();
   let error: unknown;
   try {
     await run();
   } catch (thrown) {
     error = thrown;
   }
-  const elapsed = performance.now() - start;
+  const ms = elapsed();
   if (!(error instanceof VGGNetError)) {
     return expect.fail(`expected a VGGNetError ${code}, got ${error === undefined ? 'no error' : String(error)}`);
   }
   expect({ code: error.code, message: error.message }).toMatchObject({ code });
   for (const part of parts) expect(error.message).toMatch(part);
-  expect(elapsed, 'milliseconds until it was refused').toBeLessThan(PATIENCE_MS);
+  expect(ms, 'milliseconds until it was refused').toBeLessThan(PATIENCE_MS);
   return error;
 }
 

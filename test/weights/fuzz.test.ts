@@ -10,6 +10,7 @@ import { isFloatDtype } from '../../src/weights/dtype.js';
 import { completeStream, matchWeights } from '../../src/weights/match.js';
 import { openWeights } from '../../src/weights/open.js';
 import { saveSafetensors } from '../../src/weights/write.js';
+import { stopwatch } from '../support/stopwatch.js';
 import { fixture } from './fixtures.js';
 import { makeOnnx, smallGraph } from './onnx-writer.js';
 import { floats, legacy, ordered, pickle, storage, tensor, text } from './pickle-writer.js';
@@ -201,7 +202,7 @@ async function readModel(input: WeightsInput): Promise<void> {
 }
 
 async function run(what: string, work: () => Promise<unknown>): Promise<boolean> {
-  const start = performance.now();
+  const elapsed = stopwatch();
   let read = true;
   try {
     await work();
@@ -209,7 +210,7 @@ async function run(what: string, work: () => Promise<unknown>): Promise<boolean>
     if (!(error instanceof VGGNetError) || error.code === 'DISPOSED') throw error;
     read = false;
   }
-  expect(performance.now() - start, what).toBeLessThan(PATIENCE_MS);
+  expect(elapsed(), what).toBeLessThan(PATIENCE_MS);
   return read;
 }
 

@@ -2,6 +2,7 @@ import { expect } from 'vitest';
 import { VGGNetError, type VGGNetErrorCode } from '../../src/errors.js';
 import type { WeightsInput } from '../../src/weights/bytes.js';
 import { openWeights } from '../../src/weights/open.js';
+import { stopwatch } from '../support/stopwatch.js';
 import { floatsOf } from './fixtures.js';
 import { streamOf } from './rawfile.js';
 
@@ -24,9 +25,9 @@ export async function expectBad(
   message: RegExp,
   { code = 'INVALID_WEIGHTS_FILE', stream = /./ }: { code?: VGGNetErrorCode; stream?: RegExp } = {},
 ): Promise<void> {
-  const start = performance.now();
+  const elapsed = stopwatch();
   const error = await errorOf(bytes);
-  expect(performance.now() - start).toBeLessThan(PATIENCE_MS);
+  expect(elapsed()).toBeLessThan(PATIENCE_MS);
   expect({ code: error.code, message: error.message }).toEqual({ code, message: expect.stringMatching(message) });
   if (code === 'INVALID_WEIGHTS_FILE') expect(error.message).toMatch(/^the bytes: /);
   const streamed = await errorOf(streamOf(bytes, 1000));
