@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { Backend, RunOptions } from '../../src/backend.js';
+import type { Backend, Executable, RunOptions } from '../../src/backend.js';
 import type { Layer } from '../../src/layers.js';
 import { createReferenceBackend } from '../../src/reference/backend.js';
 import type { Tensor } from '../../src/tensor.js';
@@ -33,43 +33,58 @@ export async function expectAsReference(
   backend: Backend,
   layers: readonly Layer[],
   input: Tensor,
-  { atol, rtol, mode = 'eval', seed = 0, outputs = [(layers.at(-1) as Layer).name] }: Comparison,
+  comparison: Comparison,
 ): Promise<void> {
-  const options: RunOptions = { outputs, mode, seed };
-  const actual = await runOnce(backend, layers, input, options);
-  const expected = await runOnce(createReferenceBackend(), layers, input, options);
-  for (const [i, name] of outputs.entries()) {
-    const what = `${name} on ${backend.device.backend}, input [${input.shape.join(', ')}], ${mode}, outputs ${outputs.join(' ')}`;
-    const { data, shape } = expected.outputs[i] as Tensor;
-    expect(actual.outputs[i]?.shape, what).toEqual(shape);
-    expectClose((actual.outputs[i] as Tensor).data, data, { atol, rtol, what, shape });
-  }
-  for (const [name, values] of expected.running) {
-    // A mean of values below 2 and of a variance near 1, rounded once or twice on the way.
-    const tolerance: Tolerance = { atol: 1e-6, rtol: 1e-5 };
-    const what = `${name} on ${backend.device.backend}, input [${input.shape.join(', ')}], ${mode}`;
-    expectClose(actual.running.get(name) as Float32Array, values, { ...tolerance, what });
-  }
+  using pair = await Pair.compile(backend, layers);
+  await pair.expectSame(input, comparison);
 }
 
-interface Ran {
-  readonly outputs: readonly Tensor[];
-  readonly running: ReadonlyMap<string, Float32Array>;
-}
+/** A program compiled by a backend and by the reference, for as many inputs as a test has. */
+export class Pair implements Disposable {
+  readonly #what: string;
+  readonly #layers: readonly Layer[];
+  readonly #actual: Executable;
+  readonly #expected: Executable;
 
-async function runOnce(backend: Backend, layers: readonly Layer[], input: Tensor, options: RunOptions): Promise<Ran> {
-  const executable = await compileGenerated(backend, layers);
-  try {
-    const outputs = await executable.run(input, options);
-    const running = new Map<string, Float32Array>();
-    for (const { op, path } of layers) {
+  private constructor(what: string, layers: readonly Layer[], actual: Executable, expected: Executable) {
+    this.#what = what;
+    this.#layers = layers;
+    this.#actual = actual;
+    this.#expected = expected;
+  }
+
+  static async compile(backend: Backend, layers: readonly Layer[]): Promise<Pair> {
+    const actual = await compileGenerated(backend, layers);
+    return new Pair(backend.device.backend, layers, actual, await compileGenerated(createReferenceBackend(), layers));
+  }
+
+  async expectSame(
+    input: Tensor,
+    { atol, rtol, mode = 'eval', seed = 0, outputs = [(this.#layers.at(-1) as Layer).name] }: Comparison,
+  ): Promise<void> {
+    const options: RunOptions = { outputs, mode, seed };
+    const actual = await this.#actual.run(input, options);
+    const expected = await this.#expected.run(input, options);
+    const on = (name: string): string => `${name} on ${this.#what}, input [${input.shape.join(', ')}], ${mode}`;
+    for (const [i, name] of outputs.entries()) {
+      const what = `${on(name)}, outputs ${outputs.join(' ')}`;
+      const { data, shape } = expected[i] as Tensor;
+      expect(actual[i]?.shape, what).toEqual(shape);
+      expectClose((actual[i] as Tensor).data, data, { atol, rtol, what, shape });
+    }
+    for (const { op, path } of this.#layers) {
       if (op !== 'batchNorm2d') continue;
-      for (const key of ['running_mean', 'running_var']) {
-        running.set(`${path}.${key}`, await executable.readParameter(`${path}.${key}`));
+      for (const name of [`${path}.running_mean`, `${path}.running_var`]) {
+        const values = await this.#actual.readParameter(name);
+        // A mean of values below 2 and of a variance near 1, rounded once or twice on the way.
+        const tolerance: Tolerance = { atol: 1e-6, rtol: 1e-5 };
+        expectClose(values, await this.#expected.readParameter(name), { ...tolerance, what: on(name) });
       }
     }
-    return { outputs, running };
-  } finally {
-    executable.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.#actual.dispose();
+    this.#expected.dispose();
   }
 }
