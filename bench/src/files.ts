@@ -1,12 +1,12 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { JobFiles } from './job.js';
+import type { Job, JobFiles } from './job.js';
 import { buildLimits } from './limits.js';
 import type { Group } from './plan.js';
 import { goldenReference, type Reference, wholeReference } from './reference.js';
 import type { Runtime } from './session.js';
-import { prepareWeights, removeWeights, warmFiles, weightFiles } from './weights/files.js';
+import { prepareStored, prepareWeights, removeWeights, warmFiles, weightFiles } from './weights/files.js';
 
 /** Weights of this network are kept from run to run; the others' are made anew, to save the disk. */
 const KEPT = 'vgg16';
@@ -34,20 +34,32 @@ export class Files {
       await buildLimits(this.#repository, this.#cache);
       return;
     }
-    const onnx = rows.some(({ job }) => job.system.startsWith('onnxruntime'));
+    const onnx = rows.some(({ job }) => job.system.startsWith('onnxruntime') || job.format === 'onnx');
     const jobs = new Map(rows.map(({ job: { model, size } }) => [`${model} ${size}`, { model, size }]));
     for (const [key, { model, size }] of jobs) {
       const files = await prepareWeights(this.#cache, model, { size, onnx, signal });
       if (!this.#references.has(key)) this.#references.set(key, await this.#findReference(model, size, signal));
       await warmFiles(onnx ? [files.safetensors, files.onnx] : [files.safetensors], signal);
     }
+    for (const { job } of rows) {
+      if (!job.stored || !job.precision) continue;
+      await warmFiles([await prepareStored(this.#cache, this.#library, job.model, job.precision, signal)], signal);
+    }
   }
 
-  of(model: string, size: number): JobFiles {
+  get #library(): string {
+    return pathToFileURL(join(this.#repository, 'dist/index.js')).href;
+  }
+
+  bytes(job: Omit<Job, 'files'>): number {
+    return statSync(this.of(job)[job.format ?? 'safetensors']).size;
+  }
+
+  of({ model, size, precision, stored }: Omit<Job, 'files'>): JobFiles {
     const folder = (path: string): string => `${pathToFileURL(path).href}/`;
     return {
-      ...weightFiles(this.#cache, model, size),
-      library: pathToFileURL(join(this.#repository, 'dist/index.js')).href,
+      ...weightFiles(this.#cache, model, size, stored ? precision : undefined),
+      library: this.#library,
       kernels: folder(join(this.#repository, 'dist/kernels')),
       limits: folder(this.#cache),
     };
@@ -65,7 +77,7 @@ export class Files {
     const path = join(this.#cache, `${model}-${size}-logits.json`);
     if (!existsSync(path)) {
       const job = { system: 'vggnet', backend: 'reference', threads: 1, model, batch: 1, size } as const;
-      const files = this.of(model, size);
+      const files = this.of(job);
       const session = await this.#runtime.open({ ...job, files }, { flags: [], timeoutMs: REFERENCE_MS, signal });
       try {
         writeFileSync(path, JSON.stringify([...(await session.logits())]));

@@ -1,5 +1,5 @@
 import { MODEL_NAMES } from '../../src/config.js';
-import type { BackendName, Job, Level, PrecisionName, SystemName } from './job.js';
+import type { BackendName, Job, Level, PrecisionName, SystemName, WeightFormat } from './job.js';
 import { kernelCases, PEAK, STREAM, STREAM_BYTES } from './kernels/cases.js';
 import { networkCost } from './network.js';
 import type { Group, RowPlan } from './plan.js';
@@ -188,6 +188,35 @@ export function loadGroups(make: RowMaker): Group[] {
   return [{ id: 'load', rows }];
 }
 
+/** The most that VGG16's weights may take besides an empty forward's needs: 546 MiB is the least that it runs in. */
+const MEMORY_LIMIT = 550 * 2 ** 20;
+
+/** What loading takes: the peak of memory by how the model is loaded, and the reader's speed. */
+export function weightGroups(make: RowMaker): Group[] {
+  const once = { warmup: 0, samples: 3 };
+  const load = (name: string, choice: Choice): RowPlan => ({
+    ...make.forward('weights', `memory/${name}`, choice, once),
+    kind: 'load',
+  });
+  const reads = (['safetensors', 'onnx'] as const).map((format) => ({
+    ...make.forward('weights', `read/${format}`, { system: 'reader', format }, { warmup: 1, samples: 5 }),
+    ...{ kind: 'reader' as const, macs: 0 },
+  }));
+  return [
+    {
+      id: 'weights/memory',
+      rows: [
+        load('worker', {}),
+        load('inline', { inline: true }),
+        load('worker-limit', { memoryLimit: MEMORY_LIMIT }),
+        load('inline-limit', { inline: true, memoryLimit: MEMORY_LIMIT }),
+        load('int8-int4', { inline: true, precision: 'int8-int4', stored: true }),
+      ],
+    },
+    { id: 'weights/read', rows: reads },
+  ];
+}
+
 export function scalingGroups(make: RowMaker, cores: number): Group[] {
   const counts = Array.from({ length: 16 }, (_, i) => 2 ** i).filter((count) => count < cores);
   const rows = (batch: number, threads: readonly number[]): RowPlan[] =>
@@ -239,6 +268,10 @@ interface Choice {
   readonly build?: Build;
   readonly threads?: number;
   readonly precision?: PrecisionName;
+  readonly stored?: boolean;
+  readonly inline?: boolean;
+  readonly memoryLimit?: number;
+  readonly format?: WeightFormat;
   readonly model?: string;
   readonly batch?: number;
   readonly size?: number;

@@ -11,6 +11,7 @@ export const LEVELS = [
   'runtimes',
   'peers',
   'load',
+  'weights',
   'scaling',
   'webgpu',
   'webgpu-full',
@@ -20,9 +21,11 @@ export type Level = (typeof LEVELS)[number];
 /** Parts that run only if they are asked for: they take longer than all the others. */
 export const ON_REQUEST: readonly Level[] = ['webgpu-full'];
 
-export type SystemName = 'vggnet' | 'onnxruntime-web' | 'onnxruntime-node' | 'tfjs' | 'kernels';
+export type SystemName = 'vggnet' | 'onnxruntime-web' | 'onnxruntime-node' | 'tfjs' | 'kernels' | 'reader';
 
 export type PrecisionName = 'fp16' | 'int8' | 'int8-int4';
+
+export type WeightFormat = 'safetensors' | 'onnx';
 
 export type BackendName = 'wasm' | 'webgpu' | 'native' | 'reference';
 
@@ -35,6 +38,13 @@ export interface Job {
   readonly threads: number;
   /** Of the library's weights: default 'fp32'. `int8-int4` has linear layers in int4. */
   readonly precision?: PrecisionName;
+  /** Of the library: true if the file has the weights in this precision already. */
+  readonly stored?: boolean;
+  /** Of the library: its options. */
+  readonly inline?: boolean;
+  readonly memoryLimit?: number;
+  /** Of the reader. */
+  readonly format?: WeightFormat;
   /** A name that the library knows; weights are those of the tests' generator. */
   readonly model: string;
   readonly batch: number;

@@ -11,6 +11,7 @@ import {
   runtimeGroups,
   scalingGroups,
   webgpuGroups,
+  weightGroups,
 } from './groups.js';
 import { type Job, type Level, ON_REQUEST } from './job.js';
 import { layerCosts } from './network.js';
@@ -19,8 +20,11 @@ import { layerCosts } from './network.js';
 export interface RowPlan {
   readonly id: string;
   readonly level: Level;
-  /** What a sample is: a forward, a forward cut into its layers, calls of a kernel, or a process up to its first logits. */
-  readonly kind: 'forward' | 'layers' | 'kernel' | 'load';
+  /**
+   * What a sample is: a forward, a forward cut into its layers, calls of a kernel, a process up to its first logits, or all
+   * values of a file of weights read.
+   */
+  readonly kind: 'forward' | 'layers' | 'kernel' | 'load' | 'reader';
   /** A name in runtimes/index.ts. */
   readonly runtime: string;
   readonly flags: readonly string[];
@@ -65,6 +69,7 @@ export function makePlan(options: PlanOptions): Group[] {
     ...runtimeGroups(make, quick, threads),
     ...peerGroups(make, quick, threads),
     ...(quick ? [] : loadGroups(make)),
+    ...(quick ? [] : weightGroups(make)),
     ...(quick ? [] : scalingGroups(make, cores)),
     ...(quick ? [] : webgpuGroups(make)),
   ];

@@ -44,6 +44,10 @@ export interface Row {
   readonly peakMemory?: number | undefined;
   /** Of rows whose samples are processes: the peak of each. */
   readonly peaks?: readonly number[] | undefined;
+  /** Of rows whose samples are processes: the most memory before the system was imported, of the first. */
+  readonly baseMemory?: number | undefined;
+  /** The same rows, and of the reader: the size of the file of weights. */
+  readonly fileBytes?: number | undefined;
   /** Of WebGPU: the adapter by its own words, and if it computes on the CPU. */
   readonly adapter?: string | undefined;
   readonly loadMs?: number | undefined;

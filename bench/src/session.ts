@@ -35,6 +35,8 @@ export interface Opened {
   readonly loadMs: number;
   /** From having a file's path to the first logits. */
   readonly firstMs: number;
+  /** The most memory that the process had before that, in bytes; undefined if the runtime does not tell. */
+  readonly baseMemory?: number | undefined;
 }
 
 /** A loaded system with one batch, waiting for requests. One request at a time. */

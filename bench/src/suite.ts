@@ -13,7 +13,9 @@ const REST_MS = 20;
 /** What rows need on the disk: see files.ts. */
 export interface SuiteFiles {
   prepare(group: Group, signal: AbortSignal): Promise<void>;
-  of(model: string, size: number): JobFiles;
+  of(job: Omit<Job, 'files'>): JobFiles;
+  /** Of the file of weights that the job reads. */
+  bytes(job: Omit<Job, 'files'>): number;
   reference(model: string, size: number): Reference | undefined;
   release(model: string): void;
 }
@@ -101,7 +103,7 @@ export class Suite {
   async #open(plan: RowPlan): Promise<Session> {
     const runtime = this.#options.runtimes.get(plan.runtime);
     if (!runtime) throw new Unavailable(`the suite has no runtime '${plan.runtime}'`);
-    const job: Job = { ...plan.job, files: this.#options.files.of(plan.job.model, plan.job.size) };
+    const job: Job = { ...plan.job, files: this.#options.files.of(plan.job) };
     const { flags, timeoutMs = TIMEOUT_MS } = plan;
     return runtime.open(job, { flags, timeoutMs, signal: this.#options.signal });
   }
@@ -200,12 +202,15 @@ export class Suite {
     const { session, plan } = row;
     const extra: { -readonly [Key in keyof Row]?: Row[Key] } = {};
     if (!session || row.samples.length === 0) return extra;
-    const { loadMs, firstMs } = session.opened;
+    const { loadMs, firstMs, baseMemory } = session.opened;
     const { peakMemory } = row;
     Object.assign(extra, { loadMs: Math.round(loadMs), firstMs: Math.round(firstMs), peakMemory });
+    if (plan.kind === 'load') extra.baseMemory = baseMemory;
+    if (plan.kind === 'load' || plan.kind === 'reader') extra.fileBytes = this.#options.files.bytes(plan.job);
     if (row.layers.size > 0) extra.layers = [...row.layers.values()];
     await this.#attempt(row, async () => {
       const { model, size, batch, precision } = plan.job;
+      if (plan.kind === 'reader') return;
       const reference = this.#options.files.reference(model, size);
       if (!reference) return;
       Object.assign(extra, compareLogits(await session.logits(), batch, reference, precision));

@@ -1,22 +1,47 @@
 import { MODEL_NAMES } from '../../src/config.js';
 import { countedGroups, type Ratio, rowRatios } from './ratios.js';
 import type { Row } from './record.js';
+import { type Estimate, estimate } from './stats.js';
 
-/* The ratios that the library promises, and those that it strives for, each from rows of one group and run. */
+/*
+ * The ratios that the library promises, and those that it strives for, each from rows of one group and run; and figures of
+ * single rows that hardly depend on the machine.
+ */
 
 export interface Target {
   readonly what: string;
   /** Id of our row. */
   readonly row: string;
-  /** Ids of what it is over: the fastest of them that was measured. */
+  /** Ids of what it is over: the fastest of them that was measured. None for a figure of the row alone. */
   readonly over: readonly string[];
-  readonly of: Ratio['of'];
+  readonly of: Ratio['of'] | keyof typeof FIGURES;
   /** Compare times for an image, or for a multiply-accumulate, where the rows' work differs. */
   readonly per?: 'image' | 'MAC';
   /** The kernel build that our row must have run. */
   readonly build?: string;
   readonly must: number;
   readonly goal?: number;
+}
+
+const own = (what: string, row: string, of: keyof typeof FIGURES, must: number): Target => ({
+  ...{ what, row, over: [], of, must },
+});
+
+type Values = readonly number[] | undefined;
+
+/** Of single rows, for each sample; undefined where the row does not tell. */
+const FIGURES = {
+  /** What the process grew by, over the size of its file. */
+  growth: (row: Row): Values => growth(row)?.map((bytes) => bytes / (row.fileBytes ?? Number.NaN)),
+  /** What the process grew by, in the 128 MB that edge workers have. */
+  edge: (row: Row): Values => growth(row)?.map((bytes) => bytes / 128e6),
+  /** Seconds for a gigabyte. */
+  reading: ({ fileBytes, samples }: Row): Values =>
+    fileBytes ? samples.map((ms) => (ms * 1e6) / fileBytes) : undefined,
+} as const;
+
+function growth({ peaks, baseMemory }: Row): number[] | undefined {
+  return baseMemory === undefined ? undefined : peaks?.map((peak) => peak - baseMemory);
 }
 
 const time = (what: string, row: string, over: string | readonly string[], must: number, goal?: number): Target => ({
@@ -82,6 +107,14 @@ export const TARGETS: readonly Target[] = [
     ),
     per: 'MAC' as const,
   })),
+  own('peak of memory over the file, in a worker', 'weights/memory/worker', 'growth', 1.6),
+  own('the same, inline', 'weights/memory/inline', 'growth', 1.6),
+  own('the same with a memoryLimit of 550 MiB, in a worker', 'weights/memory/worker-limit', 'growth', 1.15),
+  own('the same, inline', 'weights/memory/inline-limit', 'growth', 1.15),
+  own('peak of memory in int8 and int4, inline, over 128 MB', 'weights/memory/int8-int4', 'edge', 1),
+  ...(['safetensors', 'onnx'] as const).map((format) =>
+    own(`seconds to read a gigabyte of ${format}`, `weights/read/${format}`, 'reading', 1),
+  ),
   time('int8 against float32, one thread', 'backends/int8/t1', ['backends/fp32/t1'], 1 / 1.3),
   time(
     'WebGPU in Chromium, VGG16 at 224×224, against the faster of onnxruntime-web and tfjs',
@@ -94,8 +127,9 @@ export const TARGETS: readonly Target[] = [
 export interface Outcome {
   readonly target: Target;
   readonly row: Row;
-  readonly against: Row;
-  readonly ratio: Ratio;
+  /** Undefined for a figure of the row alone. */
+  readonly against: Row | undefined;
+  readonly ratio: Estimate & { readonly rounds: number };
 }
 
 /** The targets that these rows can judge. */
@@ -103,6 +137,7 @@ export function judge(rows: readonly Row[], targets: readonly Target[] = TARGETS
   const counted = new Map([...countedGroups(rows).values()].flat().map((row) => [row.id, row]));
   return targets.flatMap((target) => {
     const row = counted.get(target.row);
+    if (target.of in FIGURES) return row ? judgeAlone(target, row) : [];
     const against = target.over
       .map((id) => counted.get(id))
       .filter((one) => one !== undefined)
@@ -113,6 +148,12 @@ export function judge(rows: readonly Row[], targets: readonly Target[] = TARGETS
     );
     return ratio ? [{ target, row, against, ratio }] : [];
   });
+}
+
+function judgeAlone(target: Target, row: Row): Outcome[] {
+  const values = FIGURES[target.of as keyof typeof FIGURES](row);
+  if (!values || values.length === 0) return [];
+  return [{ target, row, against: undefined, ratio: { ...estimate(values), rounds: values.length } }];
 }
 
 function workOf(row: Row, { per }: Target): number {

@@ -160,7 +160,7 @@ const MAX_EMPTY_CHUNKS = 10_000;
 
 function streamSource(stream: ReadableStream<Uint8Array>, label: string, expectedSize?: number): ByteSource {
   if (stream.locked) throw new VGGNetError('INVALID_ARGUMENT', 'Expected an unread stream, got one that is locked');
-  const reader = stream.getReader();
+  const chunks = chunksOf(stream);
   let rest: Uint8Array = new Uint8Array(0);
   let ended = false;
 
@@ -170,7 +170,7 @@ function streamSource(stream: ReadableStream<Uint8Array>, label: string, expecte
       if (empty === MAX_EMPTY_CHUNKS) throw new VGGNetError('IO', `${label} gave ${empty} empty chunks in a row`);
       let result: ReadableStreamReadResult<Uint8Array>;
       try {
-        result = await reader.read();
+        result = await chunks.next();
       } catch (cause) {
         if (cause instanceof VGGNetError) throw cause;
         throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
@@ -208,9 +208,39 @@ function streamSource(stream: ReadableStream<Uint8Array>, label: string, expecte
       ended = true;
       rest = new Uint8Array(0);
       // Not awaited: what the stream's owner does on cancel is his, and may take for ever.
-      reader.cancel().catch(() => {});
+      chunks.cancel().catch(() => {});
       return Promise.resolve();
     },
+  };
+}
+
+/** Bytes asked for at once of a stream that fills a buffer. */
+const BUFFER_BYTES = 2 ** 17;
+
+/**
+ * Chunks of a stream, each good until the next is asked for. A stream of bytes fills the same buffer again and again;
+ * by default edge workers would make an array for every 4 KiB, of which tens of megabytes wait to be collected.
+ */
+function chunksOf(stream: ReadableStream<Uint8Array>): {
+  next(): Promise<ReadableStreamReadResult<Uint8Array>>;
+  cancel(): Promise<void>;
+} {
+  let reader: ReadableStreamBYOBReader;
+  try {
+    reader = stream.getReader({ mode: 'byob' });
+  } catch {
+    // Its chunks are what its owner gives.
+    const plain = stream.getReader();
+    return { next: () => plain.read(), cancel: () => plain.cancel() };
+  }
+  let buffer = new ArrayBuffer(BUFFER_BYTES);
+  return {
+    async next() {
+      const result = await reader.read(new Uint8Array(buffer));
+      if (result.value) buffer = result.value.buffer as ArrayBuffer;
+      return result as ReadableStreamReadResult<Uint8Array>;
+    },
+    cancel: () => reader.cancel(),
   };
 }
 

@@ -1,6 +1,7 @@
 import type { ParameterChunk } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { formatShape, numel } from '../tensor.js';
+import { free } from './free.js';
 import { quoteName } from './header.js';
 import { PRECISION_KEY } from './metadata.js';
 import type { Quantised } from './quantise.js';
@@ -20,8 +21,11 @@ interface Packed {
    */
   scales: Float32Array | Uint16Array | undefined;
   got: number;
-  /** Values on their way out, in int4. */
-  out: Float32Array;
+}
+
+/** Values of int4 on their way out: one buffer, as garbage counts in an edge worker. */
+interface Unpacked {
+  values: Float32Array;
 }
 
 /**
@@ -42,7 +46,7 @@ export function openQuantised(source: WeightSource): WeightSource {
     const tensors = storedTensors(name, shape, precision);
     for (const { name, dtype, shape } of tensors) expectTensor(byName, name, dtype, shape);
     const scaleCount = numel(tensors[0]?.shape ?? []);
-    packed.set(name, { entry: { precision, shape }, scaleCount, scales: undefined, got: 0, out: new Float32Array(0) });
+    packed.set(name, { entry: { precision, shape }, scaleCount, scales: undefined, got: 0 });
   }
   const isScale = (name: string): boolean => name.endsWith(SCALE) && packed.has(name.slice(0, -SCALE.length));
   const entries = source.entries
@@ -56,13 +60,18 @@ export function openQuantised(source: WeightSource): WeightSource {
     metadata: source.metadata,
     stored,
     async *chunks(wanted, signal) {
+      const unpacked: Unpacked = { values: new Float32Array(0) };
       const all = new Set(wanted);
       for (const name of wanted) if (packed.has(name)) all.add(name + SCALE);
-      for await (const chunk of source.chunks(all, signal)) {
-        const weight = packed.get(chunk.name);
-        if (weight) yield* unpack(chunk, weight);
-        else if (isScale(chunk.name)) take(chunk, packed.get(chunk.name.slice(0, -SCALE.length)) as Packed);
-        else yield chunk;
+      try {
+        for await (const chunk of source.chunks(all, signal)) {
+          const weight = packed.get(chunk.name);
+          if (weight) yield* unpack(chunk, weight, unpacked);
+          else if (isScale(chunk.name)) take(chunk, packed.get(chunk.name.slice(0, -SCALE.length)) as Packed);
+          else yield chunk;
+        }
+      } finally {
+        free(unpacked.values);
       }
     },
     close: () => source.close(),
@@ -84,11 +93,15 @@ function take({ name, offset, data }: ParameterChunk, weight: Packed): void {
 
 function release(packed: Packed, read: number): void {
   if (read < numel(packed.entry.shape)) return;
+  if (packed.scales) free(packed.scales);
   packed.scales = undefined;
-  packed.out = new Float32Array(0);
 }
 
-function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Generator<ParameterChunk> {
+function* unpack(
+  { name, offset, data }: ParameterChunk,
+  packed: Packed,
+  unpacked: Unpacked,
+): Generator<ParameterChunk> {
   const { entry, scales, got, scaleCount } = packed;
   if (!scales || got < scaleCount) fail(`${quoteName(name)} comes before its scales`);
   const { precision, shape } = entry;
@@ -108,8 +121,8 @@ function* unpack({ name, offset, data }: ParameterChunk, packed: Packed): Genera
   let row = Math.floor(offset / bytes);
   let column = 2 * (offset % bytes);
   const first = row * columns + column;
-  if (packed.out.length < 2 * data.length) packed.out = new Float32Array(2 * data.length);
-  const { out } = packed;
+  if (unpacked.values.length < 2 * data.length) unpacked.values = new Float32Array(2 * data.length);
+  const out = unpacked.values;
   let count = 0;
   for (let i = 0; i < data.length; i++) {
     const byte = data[i] as number;

@@ -11,6 +11,7 @@ import {
   isFloatDtype,
   toFloat32,
 } from './dtype.js';
+import { free } from './free.js';
 import { type Header, MAX_HEADER_BYTES, parseHeader, quoteName, type TensorRecord } from './header.js';
 import { PRECISION_KEY } from './metadata.js';
 import { type LoadProgress, ProgressMeter } from './progress.js';
@@ -148,6 +149,8 @@ class SafetensorsSource implements WeightSource {
 
   async close(): Promise<void> {
     this.#state = 'closed';
+    // Not the buffer: a read that was given up may still write into it.
+    free(this.#floats);
     this.#buffer = new Uint8Array(0);
     this.#floats = new Float32Array(0);
     await this.#bytes.close();

@@ -53,6 +53,7 @@ function context(onSample: (runtime: string, count: number) => number = () => 5,
     files: {
       prepare: async () => undefined,
       of: () => ({ library: '', safetensors: '', onnx: '', kernels: '', limits: '' }),
+      bytes: () => 500,
       reference: () => ({ name: 'one', images: [{ indices: [0], values: [1] }] }),
       release: () => undefined,
     },

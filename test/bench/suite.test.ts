@@ -72,6 +72,7 @@ async function run(
     files: {
       prepare: async () => undefined,
       of: () => ({ library: '', safetensors: '', onnx: '', kernels: '', limits: '' }),
+      bytes: () => 500,
       reference: () => ({ name: 'one', images: [{ indices: [0], values: [1] }] }),
       release: () => undefined,
       ...options.files,

@@ -17,8 +17,8 @@ describe('a target', () => {
   test('is over the faster of several peers', () => {
     const faster = row('peers/faster/t1', [50, 50, 50], peer);
     const over = ['peers/them/t1', 'peers/faster/t1'];
-    expect(judge([us, them, faster], [{ ...target, over }])[0]?.against.id).toBe('peers/faster/t1');
-    expect(judge([us, them, { ...faster, wrong: true }], [{ ...target, over }])[0]?.against.id).toBe('peers/them/t1');
+    expect(judge([us, them, faster], [{ ...target, over }])[0]?.against?.id).toBe('peers/faster/t1');
+    expect(judge([us, them, { ...faster, wrong: true }], [{ ...target, over }])[0]?.against?.id).toBe('peers/them/t1');
   });
 
   test('compares times for an image, or for a multiply-accumulate, where the work differs', () => {
@@ -36,6 +36,18 @@ describe('a target', () => {
     ];
     expect(judge([a, b], [{ ...target, of: 'memory' }])[0]?.ratio.median).toBeCloseTo(0.31, 10);
     expect(judge([us, them], [{ ...target, of: 'memory' }])).toEqual([]);
+  });
+
+  test('can be of a row alone: what its process grew by, or how fast it reads', () => {
+    const alone = (of: Target['of']): Target => ({ ...target, over: [], of });
+    const loaded = { ...us, peaks: [850e6, 900e6, 860e6], baseMemory: 50e6, fileBytes: 500e6 };
+    expect(judge([loaded], [alone('growth')])).toMatchObject([
+      { ratio: { median: 1.62, low: 1.6, high: 1.7, rounds: 3 } },
+    ]);
+    expect(judge([loaded], [alone('edge')])[0]?.ratio.median).toBeCloseTo(810 / 128, 10);
+    // 42 ms for 500 MB.
+    expect(judge([loaded], [alone('reading')])[0]?.ratio.median).toBeCloseTo(0.084, 10);
+    expect(judge([us, { ...loaded, wrong: true }], [alone('growth'), alone('edge'), alone('reading')])).toEqual([]);
   });
 
   test('is not judged without its rows, on another build, or from two runs', () => {

@@ -4,7 +4,7 @@ import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { VGGNet } from '../../src/vgg.js';
 import { createProject, type Project, ROOT } from '../support/project.js';
-import { bundleWorker, type WorkerBundle } from './workerd.js';
+import { bundleWorker, COMPATIBILITY_DATE, modulesOf, type WorkerBundle } from './workerd.js';
 
 /* examples/cloudflare-worker in workerd, with the package as it is packed and installed. */
 
@@ -24,15 +24,10 @@ afterAll(async () => {
 });
 
 function start(bindings: Record<string, string> = {}, r2Buckets: string[] = []): Miniflare {
-  const { script, wasm, data } = bundle;
   const worker = new Miniflare({
-    modules: [
-      { type: 'ESModule', path: 'worker.js', contents: script },
-      ...[...wasm].map(([path, contents]) => ({ type: 'CompiledWasm' as const, path, contents })),
-      ...[...data].map(([path, contents]) => ({ type: 'Data' as const, path, contents })),
-    ],
+    modules: modulesOf(bundle),
     modulesRoot: '/',
-    compatibilityDate: '2026-03-01',
+    compatibilityDate: COMPATIBILITY_DATE,
     compatibilityFlags: ['enable_request_signal'],
     bindings,
     r2Buckets,

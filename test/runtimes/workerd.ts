@@ -1,13 +1,13 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { build, type Plugin } from 'esbuild';
-import { Miniflare } from 'miniflare';
+import { Miniflare, type ModuleDefinition } from 'miniflare';
 import { ROOT } from '../support/project.js';
 
 /* Edge workers: workerd, driven by miniflare, with a bundle as wrangler makes one. */
 
 /** workerd as miniflare brings it knows nothing later. */
-const COMPATIBILITY_DATE = '2026-03-01';
+export const COMPATIBILITY_DATE = '2026-03-01';
 
 export interface WorkerBundle {
   readonly script: string;
@@ -55,14 +55,19 @@ export async function bundleWorker(entry: string, resolveFrom: string): Promise<
   return { script: outputFiles[0]?.text ?? '', wasm, data };
 }
 
+/** A bundle as miniflare takes it. */
+export function modulesOf({ script, wasm, data }: WorkerBundle): ModuleDefinition[] {
+  return [
+    { type: 'ESModule', path: 'worker.js', contents: script },
+    ...[...wasm].map(([path, contents]) => ({ type: 'CompiledWasm' as const, path, contents })),
+    ...[...data].map(([path, contents]) => ({ type: 'Data' as const, path, contents })),
+  ];
+}
+
 /** Starts workerd with one worker. `fixture` is a folder that it reads by its binding FIXTURE. */
-export function startWorker({ script, wasm, data }: WorkerBundle, fixture: string): Miniflare {
+export function startWorker(bundle: WorkerBundle, fixture: string): Miniflare {
   return new Miniflare({
-    modules: [
-      { type: 'ESModule', path: 'worker.js', contents: script },
-      ...[...wasm].map(([path, contents]) => ({ type: 'CompiledWasm' as const, path, contents })),
-      ...[...data].map(([path, contents]) => ({ type: 'Data' as const, path, contents })),
-    ],
+    modules: modulesOf(bundle),
     modulesRoot: '/',
     compatibilityDate: COMPATIBILITY_DATE,
     serviceBindings: {

@@ -10,6 +10,7 @@ import { judge, type Outcome } from '../targets.js';
 const TITLES: Readonly<Record<Level, string>> = {
   peers: 'Peers: VGG16, the same weights and input',
   load: 'From the file to the first logits, each time in a new process',
+  weights: 'Weights: memory by how VGG16 is loaded, and the reader',
   backends: 'Backends and kernel builds',
   runtimes: 'Runtimes',
   networks: 'Networks',
@@ -39,6 +40,7 @@ export const PLOTS: Readonly<Partial<Record<Level, readonly (readonly [name: str
 const ORDER: readonly Level[] = [
   'peers',
   'load',
+  'weights',
   'webgpu',
   'webgpu-full',
   'backends',
@@ -95,7 +97,8 @@ function targetLines(rows: readonly Row[]): string[] {
   return ['## Targets', TARGETS_TEXT, table(TARGET_HEADER, outcomes.map(targetCells))];
 }
 
-const TARGETS_TEXT = `Ratios of times, or of memory, of two rows that were sampled in turn: lower is better. *Noise* is the
+const TARGETS_TEXT = `Ratios of times, or of memory, of two rows that were sampled in turn, and figures of one row: lower is better. A peak of
+memory over a file is what the process grew by, from before the library was imported. *Noise* is the
 interval of the median over rounds, by order statistics. A target is met if the median is at most the figure; *hardly*
 says that the figure lies within the noise.`;
 
@@ -110,7 +113,7 @@ function targetCells({ target, row, against, ratio }: Outcome): string[] {
   };
   return [
     target.what,
-    `${link(row)} / ${link(against)}`,
+    against ? `${link(row)} / ${link(against)}` : link(row),
     `**${ratio.median.toFixed(3)}**`,
     `${ratio.low.toFixed(3)} – ${ratio.high.toFixed(3)}, ${ratio.rounds} rounds`,
     `≤ ${must}`,
@@ -154,7 +157,7 @@ function forwardCells(row: Row): string[] {
     String(row.threads),
     `**${digits(row.median)}**`,
     `${digits(row.min)} – ${digits(row.p90)}`,
-    digits(row.gflops),
+    row.macs > 0 ? digits(row.gflops) : '',
     loadMs === undefined || firstMs === undefined ? '' : (firstMs / 1000).toFixed(2),
     peakMemory === undefined ? '' : String(Math.round(peakMemory / 2 ** 20)),
     errorOf(row),

@@ -44,7 +44,9 @@ export class ProcessRuntime extends ExecutableRuntime implements Runtime {
     });
     const connection = new ProcessConnection(child, this.name, options);
     try {
-      return new RemoteSession(connection, (await connection.ask({ call: 'open', job })) as Opened, job.batch);
+      const baseMemory = await connection.peakMemory();
+      const opened = (await connection.ask({ call: 'open', job })) as Opened;
+      return new RemoteSession(connection, { ...opened, baseMemory }, job.batch);
     } catch (error) {
       await connection.close();
       throw error;

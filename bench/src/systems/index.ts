@@ -10,6 +10,8 @@ export async function importSystem(name: Exclude<SystemName, 'kernels'>): Promis
       return (await import('./onnxruntime-web.js')).onnxruntimeWeb;
     case 'onnxruntime-node':
       return (await import('./onnxruntime-node.js')).onnxruntimeNode;
+    case 'reader':
+      return (await import('./reader.js')).reader;
     case 'tfjs':
       return (await import('./tfjs.js')).tfjs;
   }

@@ -3,14 +3,14 @@ import { type Job, type Profile, Unavailable } from '../job.js';
 import type { LoadedSystem, System } from './system.js';
 
 /** The library as its users get it: the built package, by its public interface alone. */
-type Library = Pick<typeof import('../../../src/index.js'), 'VGGNet' | 'Tensor'>;
+export type Library = Pick<typeof import('../../../src/index.js'), 'VGGNet' | 'Tensor'>;
 
 /** What newer versions of the library have, and this source must not depend on. */
 interface Newer {
   profile?(input: unknown): Promise<Profile>;
 }
 
-const PRECISIONS = { fp16: 'fp16', int8: 'int8', 'int8-int4': { default: 'int8', fc: 'int4' } } as const;
+export const PRECISIONS = { fp16: 'fp16', int8: 'int8', 'int8-int4': { default: 'int8', fc: 'int4' } } as const;
 
 export const vggnet: System = {
   async load(job: Job): Promise<LoadedSystem> {
@@ -18,8 +18,10 @@ export const vggnet: System = {
     const options: CreateOptions = {
       weights: job.files.safetensors,
       device: job.backend === 'native' ? 'auto' : job.backend,
-      ...(job.precision && { precision: PRECISIONS[job.precision] }),
+      ...(job.precision && !job.stored && { precision: PRECISIONS[job.precision] }),
       ...(job.backend === 'wasm' && { deterministic: job.build === 'simd', threads: job.threads }),
+      ...(job.inline && { inline: job.inline }),
+      ...(job.memoryLimit !== undefined && { memoryLimit: job.memoryLimit }),
     };
     const model = await VGGNet.create(job.model, options);
     const { build, threads, reason } = model.device;

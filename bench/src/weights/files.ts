@@ -6,7 +6,9 @@ import { pipeline } from 'node:stream/promises';
 import { parametersOf } from '../../../src/layers.js';
 import { writeSafetensors } from '../../../src/weights/write.js';
 import { type GeneratedKind, generatedTensor } from '../../../test/support/generated.js';
+import type { PrecisionName } from '../job.js';
 import { networkLayers } from '../network.js';
+import { type Library, PRECISIONS } from '../systems/vggnet.js';
 
 /** Of the file's contents: raise it when they change, so that old files in .cache are not taken. */
 const VERSION = 1;
@@ -39,17 +41,39 @@ export async function prepareWeights(
   return files;
 }
 
+/** A network's weights in fewer bits as safetensors, as the library writes them; made if they are not there. */
+export async function prepareStored(
+  folder: string,
+  library: string,
+  model: string,
+  precision: PrecisionName,
+  signal: AbortSignal,
+): Promise<string> {
+  const { safetensors: whole } = weightFiles(folder, model, SIZE);
+  const { safetensors: path } = weightFiles(folder, model, SIZE, precision);
+  if (existsSync(path)) return path;
+  const { VGGNet } = (await import(library)) as Library;
+  const options = { device: 'wasm', threads: 1, weights: whole, precision: PRECISIONS[precision], signal } as const;
+  const small = await VGGNet.create(model, options);
+  try {
+    await makeFile(path, () => Readable.fromWeb(small.save() as Parameters<typeof Readable.fromWeb>[0]), signal);
+  } finally {
+    small.dispose();
+  }
+  return path;
+}
+
 /** An ONNX file is of one size of input. */
-export function weightFiles(folder: string, model: string, size: number): WeightFiles {
+export function weightFiles(folder: string, model: string, size: number, stored?: PrecisionName): WeightFiles {
   return {
-    safetensors: join(folder, `${model}-v${VERSION}.safetensors`),
+    safetensors: join(folder, `${model}${stored ? `-${stored}` : ''}-v${VERSION}.safetensors`),
     onnx: join(folder, `${model}${size === SIZE ? '' : `-${size}`}-v${VERSION}.onnx`),
   };
 }
 
 /** Removes a network's files, of all sizes. */
 export function removeWeights(folder: string, model: string): void {
-  const own = new RegExp(`^${model}(-\\d+)?-v\\d+\\.(safetensors|onnx)$`);
+  const own = new RegExp(`^${model}(-[\\w-]+)?-v\\d+\\.(safetensors|onnx)$`);
   for (const file of readdirSync(folder)) if (own.test(file)) rmSync(join(folder, file));
 }
 
