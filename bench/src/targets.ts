@@ -115,7 +115,7 @@ export const TARGETS: readonly Target[] = [
   ...(['safetensors', 'onnx'] as const).map((format) =>
     own(`seconds to read a gigabyte of ${format}`, `weights/read/${format}`, 'reading', 1),
   ),
-  time('int8 against float32, one thread', 'backends/int8/t1', ['backends/fp32/t1'], 1 / 1.3),
+  time('int8 against float32, one thread', 'backends/int8/t1', ['backends/fp32/t1'], 0.77),
   time(
     'WebGPU in Chromium, VGG16 at 224×224, against the faster of onnxruntime-web and tfjs',
     'webgpu-full/chromium/vggnet',
