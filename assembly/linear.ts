@@ -5,8 +5,9 @@
  * runs at memory speed, so nothing is gained by packing and a load is a plain copy. Weights in fewer bits become float32
  * a few rows and columns at a time, in L1, and give the bits that the same weights in float32 would.
  */
-import { expandRow, rowBytes, scaleBytes } from './expand';
+import { FP16, expandRow, rowBytes, scaleBytes } from './expand';
 import { SCRATCH } from './gemm';
+import { HALVES, linearHalves } from './linear-fp16';
 import { linearInt8 } from './linear-int8';
 import { V, madd, sum4 } from './simd';
 import { cut } from './team';
@@ -36,7 +37,7 @@ export class LinearArgs {
  * (32 KiB) are used for the whole batch while they are in L1, and the shorter sums keep more digits. The order of a sum is
  * the same for any batch, so that an image gives the same bits alone and among others.
  */
-const KC: i32 = 2048;
+export const KC: i32 = 2048;
 /** Bytes from one row to the next of what four rows are expanded to: a line more, so that they share no set of L1. */
 const PITCH: usize = <usize>KC * 4 + 64;
 /** Bytes of four expanded rows. */
@@ -49,6 +50,9 @@ export function linear(args: LinearArgs, thread: i32, threads: i32): void {
   if (isDefined(NARROW)) {
     if (args.digits != 0) return linearInt8(args, thread, threads);
     if (args.kind != 0) {
+      if (args.kind == FP16 && args.batch == 1) {
+        while (o + HALVES <= last && linearHalves(args, sums, o)) o += HALVES;
+      }
       for (; o < last; o += 4) rows4(args, expanded, sums, o, min(4, last - o));
       return;
     }
@@ -153,7 +157,7 @@ function expand4(args: LinearArgs, o: i32, count: i32, from: i32, to: i32, out: 
 /** Adds `value` to the vector at `address`. */
 // @ts-ignore: decorator
 @inline
-function addTo(address: usize, value: v128): void {
+export function addTo(address: usize, value: v128): void {
   v128.store(address, f32x4.add(v128.load(address), value));
 }
 

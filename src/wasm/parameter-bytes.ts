@@ -33,7 +33,7 @@ export function rowKind({ precision = 'fp32' }: Linear): RowKind {
 export function rowBytes(kind: RowKind, columns: number): { row: number; scales: number } {
   const up = (step: number): number => Math.ceil(columns / step) * step;
   if (kind === 0) return { row: columns * BYTES, scales: 0 };
-  if (kind === 1) return { row: up(8) * 2, scales: 0 };
+  if (kind === 1) return { row: up(8) * 2, scales: BYTES };
   return kind === 2 ? { row: up(16), scales: BYTES } : { row: up(32) / 2, scales: up(32) / 16 };
 }
 

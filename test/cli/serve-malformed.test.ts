@@ -44,10 +44,11 @@ function slow(i: number): Promise<string> {
   return new Promise((resolve) => {
     const { port, hostname } = new URL(server.url);
     let answer = '';
+    let drip: NodeJS.Timeout | undefined;
     const socket = connect(Number(port), hostname, () => {
       socket.write(`POST /classify HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${1000 + i}\r\n\r\n`);
+      drip = setInterval(() => socket.write('x'), 200);
     });
-    const drip = setInterval(() => socket.write('x'), 200);
     socket.setEncoding('utf8').on('data', (part) => {
       answer += part;
     });

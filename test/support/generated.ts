@@ -18,8 +18,8 @@ export type GeneratedKind =
   | 'norm.running_var'
   | 'input';
 
-/** 4 MiB of values. */
-const CHUNK = 2 ** 20;
+/** 1 MiB of values. */
+const CHUNK = 2 ** 18;
 
 /** Every parameter of the layers, in chunks, made as they are asked for. */
 export async function* generatedParameters(layers: readonly Layer[]): ParameterStream {

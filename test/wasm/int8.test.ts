@@ -4,6 +4,7 @@ import type { Layer } from '../../src/layers.js';
 import { createReferenceBackend } from '../../src/reference/backend.js';
 import { Tensor } from '../../src/tensor.js';
 import { createWasmBackend } from '../../src/wasm/backend.js';
+import { toFloat16, toFloat32 } from '../../src/weights/dtype.js';
 import { roundedStream } from '../../src/weights/round.js';
 import { expectClose } from '../support/close.js';
 import { generatedParameters, generatedTensor } from '../support/generated.js';
@@ -181,7 +182,7 @@ describe.each(['fp16', 'int8', 'int4'] as const)('a linear layer in %s', (precis
       const layers = layer(inputs, outputs);
       for (const deterministic of [true, false]) {
         const backend = createWasmBackend({ deterministic, inline: true, reason: 'a test' });
-        for (const N of [2, 4]) {
+        for (const N of [1, 2, 4]) {
           const x = generatedTensor('x', [N, inputs], 'input');
           const few = await backend.compile({ layers }, parameters(layers));
           const whole = await backend.compile({ layers: float(layers) }, parameters(layers));
@@ -264,6 +265,43 @@ describe('a linear layer on what is not negative', () => {
     expect(data.subarray(6)).toEqual(whole.data.subarray(6));
   });
 });
+
+test.each([true, false])(
+  'halves of any size give the bits of float32, alone and in a batch (deterministic: %s)',
+  async (deterministic) => {
+    const [inputs, outputs] = [2054, 20];
+    const weights = generatedTensor('linear0.weight', [outputs, inputs], 'weight').data;
+    const row = (index: number): Float32Array => weights.subarray(index * inputs, (index + 1) * inputs);
+    // Subnormal halves, one among others, halves from the smallest to the largest, zeros, an infinity.
+    for (const [i, value] of row(1).entries()) row(1)[i] = value * 2 ** -13;
+    row(2)[100] = 2 ** -24;
+    for (const [i, value] of row(3).entries()) row(3)[i] = value * 2 ** ((i % 39) - 19);
+    row(4).fill(0);
+    row(14)[7] = Number.POSITIVE_INFINITY;
+    const rounded = toFloat32(new Uint8Array(toFloat16(weights).buffer), 'F16');
+    async function* stream(): ParameterStream {
+      yield { name: 'linear0.weight', offset: 0, data: rounded };
+      yield { name: 'linear0.bias', offset: 0, data: new Float32Array(outputs) };
+    }
+    const backend = createWasmBackend({ deterministic, inline: true, reason: 'a test' });
+    const compile = (precision: 'fp16' | 'fp32') =>
+      backend.compile(
+        { layers: program({ op: 'linear', inFeatures: inputs, outFeatures: outputs, precision }) },
+        stream(),
+      );
+    const [halves, floats] = [await compile('fp16'), await compile('fp32')];
+    expect(await halves.readParameter('linear0.weight')).toEqual(rounded);
+    for (const N of [1, 3]) {
+      const x = generatedTensor('x', [N, inputs], 'input');
+      const options = { outputs: ['linear0'], mode: 'eval', seed: 0 } as const;
+      const [[y], [z]] = [await halves.run(x, options), await floats.run(x, options)];
+      expect(y?.data).toEqual(z?.data);
+      expect(Number.isFinite(y?.data[14])).toBe(false);
+    }
+    halves.dispose();
+    floats.dispose();
+  },
+);
 
 test('halves come back as they went in: subnormals, infinities and NaN', async () => {
   const values = Float32Array.of(
