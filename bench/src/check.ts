@@ -38,9 +38,13 @@ export function compareRows(
   });
 }
 
+/** Of normally distributed values around zero: the size that 95% do not pass, over the median size. */
+const TAIL = 1.96 / 0.6745;
+
 /**
- * What new processes alone do to ratios: the median, over all ratios measured twice, of how far the second is from the
- * first, as a factor. The code is the same both times, so nothing but noise is in it. 1 if nothing was measured twice.
+ * What new processes alone do to ratios, as a factor that 95% of changes do not pass, if their logarithms are normally
+ * distributed: from the median, over all ratios measured twice, of how far the second is from the first. The code is the
+ * same both times, so nothing but noise is in it. 1 if nothing was measured twice.
  */
 export function restartNoise(now: readonly Row[], again: readonly Row[]): number {
   const first = index(now);
@@ -48,7 +52,7 @@ export function restartNoise(now: readonly Row[], again: readonly Row[]): number
     const before = first.get(name)?.median;
     return before === undefined ? [] : [Math.abs(Math.log(second / before))];
   });
-  return changes.length > 0 ? Math.exp(median(changes)) : 1;
+  return changes.length > 0 ? Math.exp(TAIL * median(changes)) : 1;
 }
 
 function key({ id, against, of }: Ratio): string {
@@ -68,8 +72,8 @@ const HOW = `Each ratio is a time over another's (or a peak of memory), so lower
 from its samples: systems are sampled in turn, a ratio is the median of the ratios of single rounds, and its interval
 lies between two of them, by order statistics (95% and more from 6 rounds on; under that the whole range). Kernels are
 timed apart from the micro-kernel: their interval is that of the two intervals' ends. What a new process changes is not
-in one run's samples, so groups with a ratio that looks worse are measured again in new processes, and the median change
-from the first time to the second is added to the noise. WORSE is a ratio whose intervals lie above the committed one
+in one run's samples, so groups with a ratio that looks worse are measured again in new processes, and what 95% of changes
+from the first time to the second do not pass, as their median says, is added to the noise. WORSE is a ratio whose intervals lie above the committed one
 by more than that, both times; better is one that lies below.`;
 
 /** The verdicts as text, worst first, with how they were reached. */
@@ -91,7 +95,7 @@ export function formatVerdicts(
     ...(cpus[0] === cpus[1] ? [] : [`Committed on ${cpus[0]}, this is ${cpus[1]}: ratios may differ for that.`]),
     ...busyLine('the committed run', committed),
     ...busyLine('this run', now),
-    ...(twice ? [`New processes alone changed ratios by ${percent(restart - 1)}`] : []),
+    ...(twice ? [`New processes alone change ratios by up to ${percent(restart - 1)}`] : []),
     `${verdicts.length} ratios compared, ${count('worse')} worse, ${count('better')} better, ${count('same')} within the noise`,
   ].join('\n');
 }

@@ -10,7 +10,7 @@ import { type Estimate, estimate, pairedRatios, unpairedRatio } from './stats.js
 export interface Ratio extends Estimate {
   /** Id of the row that is judged. */
   readonly id: string;
-  /** Id of the row that it is measured against, or 'the micro-kernel'. */
+  /** Id of the row that it is measured against, or 'the micro-kernel' or 'reading memory'. */
   readonly against: string;
   readonly of: 'time' | 'memory';
   readonly group: string;
@@ -29,7 +29,7 @@ export function countedGroups(rows: readonly Row[]): Map<string, Row[]> {
 
 /**
  * The ratios that rows have: the library's rows over each peer of their group; where a group has no peers, every row
- * over the group's first; kernels over the micro-kernel that was timed just before.
+ * over the group's first; kernels over what limits them, which was timed just before.
  */
 export function ratiosOf(rows: readonly Row[]): Ratio[] {
   return [...countedGroups(rows).values()].flatMap(groupRatios);
@@ -58,10 +58,17 @@ export function rowRatios(row: Row, baseline: Row, scale = 1): Ratio[] {
 }
 
 function kernelRatio(row: Row): Ratio {
-  // Times of as many multiply-accumulates as the kernel does.
-  const scale = row.macs / (row.peakMacs ?? row.macs);
+  // Times of as many multiply-accumulates, or bytes, as the kernel does.
+  const scale = row.peakBytes ? row.bytes / row.peakBytes : row.macs / (row.peakMacs ?? row.macs);
   const peak = (row.peakSamples ?? []).map((ms) => ms * scale);
   const rounds = Math.min(row.samples.length, peak.length);
   const { id, group, samples } = row;
-  return { id, against: 'the micro-kernel', of: 'time', group, rounds, ...unpairedRatio(samples, peak) };
+  return {
+    id,
+    against: row.peakBytes ? 'reading memory' : 'the micro-kernel',
+    of: 'time',
+    group,
+    rounds,
+    ...unpairedRatio(samples, peak),
+  };
 }

@@ -59,11 +59,12 @@ export interface Row {
   readonly reference?: string | undefined;
   /** True if the error is over the tolerance: the time is worth nothing then. */
   readonly wrong?: boolean | undefined;
-  /** Kernels: the rate as a share of the bare micro-kernel's, taken just before. */
+  /** Kernels: the rate as a share of what limits them, taken just before: the bare micro-kernel, or a read of memory. */
   readonly shareOfPeak?: number | undefined;
   readonly peakSamples?: readonly number[] | undefined;
-  /** Multiply-accumulates of one of `peakSamples`. */
+  /** Of one of `peakSamples`: its multiply-accumulates, or its bytes. */
   readonly peakMacs?: number | undefined;
+  readonly peakBytes?: number | undefined;
   /** Layers: each one's samples. */
   readonly layers?: readonly LayerSamples[] | undefined;
   /** Kernels: the layers of VGG16 that have this shape. */

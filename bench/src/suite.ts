@@ -1,7 +1,7 @@
 import { type Job, type JobFiles, Unavailable } from './job.js';
 import { type Group, type RowPlan, stepBytes } from './plan.js';
 import { SessionPool } from './pool.js';
-import { gflopsOf, type LayerSamples, measured, QUIET, type Row, summarise } from './record.js';
+import { type LayerSamples, measured, QUIET, type Row, summarise } from './record.js';
 import { compareLogits, type Reference } from './reference.js';
 import type { Runtime, Session } from './session.js';
 import { median } from './stats.js';
@@ -290,8 +290,10 @@ export class Suite {
 
 function kernelRow(plan: RowPlan, got: Awaited<ReturnType<Session['kernel']>>): Partial<Row> {
   const limit = plan.kernel?.name.startsWith('limit/');
-  const macs = plan.kernel?.name === 'limit/compute' ? got.peakMacs : plan.macs;
-  const peak = got.peakMacs > 0 ? gflopsOf(got.peakMacs, median(got.peakSamples)) : 0;
+  const { peakMacs, peakBytes } = got;
+  const macs = plan.kernel?.name === 'limit/compute' ? (peakMacs ?? 0) : plan.macs;
+  // As often as the limit's work goes into this one's, in its own time.
+  const share = peakBytes ? plan.bytes / peakBytes : plan.macs / (peakMacs ?? Number.NaN);
   const rates = summarise(got.samples, macs);
   return {
     ...rates,
@@ -302,8 +304,9 @@ function kernelRow(plan: RowPlan, got: Awaited<ReturnType<Session['kernel']>>): 
       wrong: !(got.error < 1e-3),
       reference: 'float64 sums, at 64 outputs',
       peakSamples: got.peakSamples.map((ms) => Number(ms.toPrecision(5))),
-      peakMacs: got.peakMacs,
-      ...(macs > 0 && { shareOfPeak: Number((rates.gflops / peak).toPrecision(4)) }),
+      ...(peakMacs && { peakMacs }),
+      ...(peakBytes && { peakBytes }),
+      ...(macs > 0 && { shareOfPeak: Number(((share * median(got.peakSamples)) / rates.median).toPrecision(4)) }),
     }),
   };
 }

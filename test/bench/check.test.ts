@@ -45,6 +45,12 @@ describe('ratios of rows', () => {
     expect(ratiosOf([kernel])).toMatchObject([{ against: 'the micro-kernel', median: 1.25 }]);
   });
 
+  test('kernels that memory limits over a read of as many bytes', () => {
+    const limit = { peakSamples: [20, 20], peakBytes: 200 };
+    const kernel = row('kernels/simd/linear/fc8-b1', [10, 10, 10], { macs: 10, bytes: 50, ...limit });
+    expect(ratiosOf([kernel])).toMatchObject([{ against: 'reading memory', median: 2 }]);
+  });
+
   test('rows of processes have ratios of memory too', () => {
     const [ours, theirs] = pair(0.25) as [Row, Row];
     const loads = [
@@ -112,10 +118,11 @@ describe('a check', () => {
   });
 
   test('takes what new processes alone change for noise', () => {
-    // Both times over the committed ratio, but 8% apart from each other, so 5% over it says nothing.
+    // Both times over the committed ratio, but 8% apart from each other, so 6% over it says nothing, and 60% does.
     const [first, second] = [pair(0.265), pair(0.286)];
-    expect(restartNoise(first, second)).toBeCloseTo(0.286 / 0.265, 3);
+    expect(restartNoise(first, second)).toBeCloseTo((0.286 / 0.265) ** (1.96 / 0.6745), 3);
     expect(compareRows(pair(0.25), first, second).map(({ change }) => change)).toEqual(['same']);
+    expect(compareRows(pair(0.25), pair(0.4), pair(0.43)).map(({ change }) => change)).toEqual(['worse']);
     expect(compareRows(pair(0.25), first, first).map(({ change }) => change)).toEqual(['worse']);
     expect(restartNoise(first, [])).toBe(1);
   });

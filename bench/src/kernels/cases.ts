@@ -45,15 +45,22 @@ export interface PreparedKernel {
 export interface KernelSamples {
   readonly samples: readonly number[];
   readonly warmup: number;
-  /** Of the bare micro-kernel, taken right before. */
+  /** Of what limits the case, taken right before: the bare micro-kernel, or a read of memory. */
   readonly peakSamples: readonly number[];
-  readonly peakMacs: number;
+  /** Of one of `peakSamples`: its multiply-accumulates, or its bytes. */
+  readonly peakMacs?: number;
+  readonly peakBytes?: number;
   readonly error: number;
 }
 
 /** The limits of the machine are cases too, by these names. */
 export const PEAK = 'limit/compute';
 export const STREAM = 'limit/memory';
+
+/** True of what does less than a multiply-accumulate with a byte: memory limits it, and not the micro-kernel. */
+export function readsMemory({ macs, bytes }: { readonly macs: number; readonly bytes: number }): boolean {
+  return macs > 0 && macs < bytes;
+}
 
 /** Bytes of one stream of reads: more than any cache. */
 export const STREAM_BYTES: number = 2 ** 28;
