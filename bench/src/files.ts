@@ -35,11 +35,12 @@ export class Files {
       return;
     }
     const onnx = rows.some(({ job }) => job.system.startsWith('onnxruntime') || job.format === 'onnx');
+    const pth = rows.some(({ job }) => job.format === 'pth');
     const jobs = new Map(rows.map(({ job: { model, size } }) => [`${model} ${size}`, { model, size }]));
     for (const [key, { model, size }] of jobs) {
-      const files = await prepareWeights(this.#cache, model, { size, onnx, signal });
+      const files = await prepareWeights(this.#cache, model, { size, onnx, pth, signal });
       if (!this.#references.has(key)) this.#references.set(key, await this.#findReference(model, size, signal));
-      await warmFiles(onnx ? [files.safetensors, files.onnx] : [files.safetensors], signal);
+      await warmFiles([files.safetensors, ...(onnx ? [files.onnx] : []), ...(pth ? [files.pth] : [])], signal);
     }
     for (const { job } of rows) {
       if (!job.stored || !job.precision) continue;

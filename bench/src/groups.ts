@@ -198,7 +198,7 @@ export function weightGroups(make: RowMaker): Group[] {
     ...make.forward('weights', `memory/${name}`, choice, once),
     kind: 'load',
   });
-  const reads = (['safetensors', 'onnx'] as const).map((format) => ({
+  const reads = (['safetensors', 'pth', 'onnx'] as const).map((format) => ({
     ...make.forward('weights', `read/${format}`, { system: 'reader', format }, { warmup: 1, samples: 5 }),
     ...{ kind: 'reader' as const, macs: 0 },
   }));
@@ -208,6 +208,7 @@ export function weightGroups(make: RowMaker): Group[] {
       rows: [
         load('worker', {}),
         load('inline', { inline: true }),
+        load('pth', { format: 'pth' }),
         load('worker-limit', { memoryLimit: MEMORY_LIMIT }),
         load('inline-limit', { inline: true, memoryLimit: MEMORY_LIMIT }),
         load('int8-int4', { inline: true, precision: 'int8-int4', stored: true }),

@@ -25,7 +25,7 @@ export type SystemName = 'vggnet' | 'onnxruntime-web' | 'onnxruntime-node' | 'tf
 
 export type PrecisionName = 'fp16' | 'int8' | 'int8-int4';
 
-export type WeightFormat = 'safetensors' | 'onnx';
+export type WeightFormat = 'safetensors' | 'onnx' | 'pth';
 
 export type BackendName = 'wasm' | 'webgpu' | 'native' | 'reference';
 
@@ -43,7 +43,7 @@ export interface Job {
   /** Of the library: its options. */
   readonly inline?: boolean;
   readonly memoryLimit?: number;
-  /** Of the reader. */
+  /** Of the library and its reader: default 'safetensors'. */
   readonly format?: WeightFormat;
   /** A name that the library knows; weights are those of the tests' generator. */
   readonly model: string;
@@ -59,6 +59,7 @@ export interface JobFiles {
   readonly library: string;
   readonly safetensors: string;
   readonly onnx: string;
+  readonly pth: string;
   /** Folder of kernel builds, and of the suite's own (limits-*.wasm). */
   readonly kernels: string;
   readonly limits: string;

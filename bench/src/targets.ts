@@ -109,10 +109,11 @@ export const TARGETS: readonly Target[] = [
   })),
   own('peak of memory over the file, in a worker', 'weights/memory/worker', 'growth', 1.6),
   own('the same, inline', 'weights/memory/inline', 'growth', 1.6),
+  own('the same, from a .pth file, in a worker', 'weights/memory/pth', 'growth', 1.6),
   own('the same with a memoryLimit of 550 MiB, in a worker', 'weights/memory/worker-limit', 'growth', 1.15),
   own('the same, inline', 'weights/memory/inline-limit', 'growth', 1.15),
   own('peak of memory in int8 and int4, inline, over 128 MB', 'weights/memory/int8-int4', 'edge', 1),
-  ...(['safetensors', 'onnx'] as const).map((format) =>
+  ...(['safetensors', 'pth', 'onnx'] as const).map((format) =>
     own(`seconds to read a gigabyte of ${format}`, `weights/read/${format}`, 'reading', 1),
   ),
   time('int8 against float32, one thread', 'backends/int8/t1', ['backends/fp32/t1'], 0.77),

@@ -52,7 +52,7 @@ function context(onSample: (runtime: string, count: number) => number = () => 5,
     runtimes: new Map(names.map((name) => [name, runtime(name)])),
     files: {
       prepare: async () => undefined,
-      of: () => ({ library: '', safetensors: '', onnx: '', kernels: '', limits: '' }),
+      of: () => ({ library: '', safetensors: '', onnx: '', pth: '', kernels: '', limits: '' }),
       bytes: () => 500,
       reference: () => ({ name: 'one', images: [{ indices: [0], values: [1] }] }),
       release: () => undefined,

@@ -71,7 +71,7 @@ async function run(
     runtimes: new Map([['fake', runtime]]),
     files: {
       prepare: async () => undefined,
-      of: () => ({ library: '', safetensors: '', onnx: '', kernels: '', limits: '' }),
+      of: () => ({ library: '', safetensors: '', onnx: '', pth: '', kernels: '', limits: '' }),
       bytes: () => 500,
       reference: () => ({ name: 'one', images: [{ indices: [0], values: [1] }] }),
       release: () => undefined,

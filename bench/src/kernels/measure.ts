@@ -71,7 +71,8 @@ export class KernelBench {
   }
 
   #stream(iterations: number): number[] {
-    const from = (this.#streamed ??= this.#writeStream());
+    this.#streamed ??= this.#writeStream();
+    const from = this.#streamed;
     let sum = 0;
     const samples = time(() => {
       sum += this.#limits.kernels.streamRead?.(from, STREAM_BYTES) ?? 0;

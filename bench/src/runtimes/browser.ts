@@ -121,6 +121,7 @@ function servedFiles(repository: string, origin: string, files: JobFiles): JobFi
     library: url(files.library),
     safetensors: url(files.safetensors),
     onnx: url(files.onnx),
+    pth: url(files.pth),
     kernels: url(files.kernels),
     limits: url(files.limits),
   };

@@ -16,7 +16,7 @@ export const vggnet: System = {
   async load(job: Job): Promise<LoadedSystem> {
     const { VGGNet, Tensor } = (await import(job.files.library)) as Library;
     const options: CreateOptions = {
-      weights: job.files.safetensors,
+      weights: job.files[job.format ?? 'safetensors'],
       device: job.backend === 'native' ? 'auto' : job.backend,
       ...(job.precision && !job.stored && { precision: PRECISIONS[job.precision] }),
       ...(job.backend === 'wasm' && { deterministic: job.build === 'simd', threads: job.threads }),

@@ -3,12 +3,13 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { parametersOf } from '../../../src/layers.js';
+import { type ParameterSpec, parametersOf } from '../../../src/layers.js';
 import { writeSafetensors } from '../../../src/weights/write.js';
 import { type GeneratedKind, generatedTensor } from '../../../test/support/generated.js';
 import type { PrecisionName } from '../job.js';
 import { networkLayers } from '../network.js';
 import { type Library, PRECISIONS } from '../systems/vggnet.js';
+import { checkpoint } from './pth.js';
 
 /** Of the file's contents: raise it when they change, so that old files in .cache are not taken. */
 const VERSION = 1;
@@ -18,6 +19,7 @@ const SIZE = 224;
 export interface WeightFiles {
   readonly safetensors: string;
   readonly onnx: string;
+  readonly pth: string;
 }
 
 /**
@@ -27,12 +29,15 @@ export interface WeightFiles {
 export async function prepareWeights(
   folder: string,
   model: string,
-  options: { size: number; onnx: boolean; signal: AbortSignal },
+  options: { size: number; onnx: boolean; pth: boolean; signal: AbortSignal },
 ): Promise<WeightFiles> {
   mkdirSync(folder, { recursive: true });
   const { size } = options;
   const files = weightFiles(folder, model, size);
   await makeFile(files.safetensors, () => safetensorsOf(model), options.signal);
+  if (options.pth) {
+    await makeFile(files.pth, () => Readable.from(checkpoint(parametersFor(model), valuesOf(model))), options.signal);
+  }
   if (options.onnx) {
     // On demand: it needs a package that only a bench with peers has.
     const { onnxModel } = await import('./onnx.js');
@@ -68,12 +73,13 @@ export function weightFiles(folder: string, model: string, size: number, stored?
   return {
     safetensors: join(folder, `${model}${stored ? `-${stored}` : ''}-v${VERSION}.safetensors`),
     onnx: join(folder, `${model}${size === SIZE ? '' : `-${size}`}-v${VERSION}.onnx`),
+    pth: join(folder, `${model}-v${VERSION}.pth`),
   };
 }
 
 /** Removes a network's files, of all sizes. */
 export function removeWeights(folder: string, model: string): void {
-  const own = new RegExp(`^${model}(-[\\w-]+)?-v\\d+\\.(safetensors|onnx)$`);
+  const own = new RegExp(`^${model}(-[\\w-]+)?-v\\d+\\.(safetensors|onnx|pth)$`);
   for (const file of readdirSync(folder)) if (own.test(file)) rmSync(join(folder, file));
 }
 
@@ -116,8 +122,12 @@ function valuesOf(model: string): (name: string) => Float32Array {
   };
 }
 
+function parametersFor(model: string): ParameterSpec[] {
+  return networkLayers(model).flatMap(parametersOf);
+}
+
 function safetensorsOf(model: string): Readable {
-  const entries = networkLayers(model).flatMap(parametersOf);
+  const entries = parametersFor(model);
   // The web's stream and Node's differ in their types alone.
   return Readable.fromWeb(writeSafetensors(entries, valuesOf(model)) as Parameters<typeof Readable.fromWeb>[0]);
 }
