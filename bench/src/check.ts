@@ -28,7 +28,10 @@ export function compareRows(
   restart: number = restartNoise(now, again),
 ): Verdict[] {
   const [first, second] = [index(now), index(again)];
-  return ratiosOf(committed).flatMap((before) => {
+  // A row may have come to run another network.
+  const networks = new Map(now.map(({ id, network }) => [id, network]));
+  const comparable = committed.filter(({ id, network }) => networks.get(id) === network);
+  return ratiosOf(comparable).flatMap((before) => {
     const after = [first.get(key(before)), second.get(key(before))].filter((ratio) => ratio !== undefined);
     if (after.length === 0) return [];
     const { id, against, of, group } = before;

@@ -87,9 +87,9 @@ export function networkGroups(make: RowMaker, quick: boolean, threads: readonly 
         { warmup: 1, samples: 7 },
       ),
     );
-  return (quick ? [NETWORK] : MODEL_NAMES).map((model) => ({
+  return (quick ? [make.network] : MODEL_NAMES).map((model) => ({
     id: `networks/${model}`,
-    rows: model === NETWORK ? rows(model) : [...beside(model), ...rows(model)],
+    rows: model === make.network ? rows(model) : [...beside(model), ...rows(model)],
   }));
 }
 
@@ -280,9 +280,12 @@ interface Choice {
 
 export class RowMaker {
   readonly #runtime: MainRuntime;
+  /** What all systems run, unless a row says another. */
+  readonly network: string;
 
-  constructor(runtime: MainRuntime) {
+  constructor(runtime: MainRuntime, network: string = NETWORK) {
     this.#runtime = runtime;
+    this.network = network;
   }
 
   /** What runs every row but those that compare runtimes. */
@@ -291,7 +294,7 @@ export class RowMaker {
   }
 
   job(choice: Choice): Omit<Job, 'files'> {
-    return { system: 'vggnet', backend: 'wasm', threads: 1, model: NETWORK, batch: 1, size: SIZE, ...choice };
+    return { system: 'vggnet', backend: 'wasm', threads: 1, model: this.network, batch: 1, size: SIZE, ...choice };
   }
 
   forward(level: Level, name: string, choice: Choice, effort: Effort): RowPlan {

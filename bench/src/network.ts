@@ -1,9 +1,19 @@
-import { type MODEL_NAMES, resolveConfig } from '../../src/config.js';
+import { type ModelName, type ModelOptions, resolveConfig } from '../../src/config.js';
 import { createLayers, type Layer, parametersOf } from '../../src/layers.js';
 import { inferShapes } from '../../src/shape.js';
 import { numel } from '../../src/tensor.js';
 
-export type NetworkName = (typeof MODEL_NAMES)[number];
+/**
+ * What quick runs measure: VGG16 with 256 features in its classifier, as loading half a gigabyte in each of two dozen
+ * processes takes longer than all their samples.
+ */
+export const QUICK_NETWORK = 'vgg16-h256';
+
+/** A network of the suite as the library makes it: `vgg16`, or `vgg16-h256` with so many hidden features. */
+export function networkOf(model: string): { readonly name: ModelName; readonly options: ModelOptions } {
+  const [name, hiddenFeatures] = model.split('-h');
+  return { name: name as ModelName, options: hiddenFeatures ? { hiddenFeatures: Number(hiddenFeatures) } : {} };
+}
 
 /** A layer with what it costs for one input. */
 export interface LayerCost {
@@ -36,7 +46,8 @@ export function layerCosts(model: string, batch: number, size: number): LayerCos
 
 /** A network's layers without the softmax at its end. */
 export function networkLayers(model: string): Layer[] {
-  return createLayers(resolveConfig(model)).filter(({ op }) => op !== 'softmax');
+  const { name, options } = networkOf(model);
+  return createLayers(resolveConfig(name, options)).filter(({ op }) => op !== 'softmax');
 }
 
 function macsOf(layer: Layer, outShape: readonly number[]): number {

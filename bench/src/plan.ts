@@ -14,7 +14,7 @@ import {
   weightGroups,
 } from './groups.js';
 import { type Job, type Level, ON_REQUEST } from './job.js';
-import { layerCosts } from './network.js';
+import { layerCosts, QUICK_NETWORK } from './network.js';
 
 /** A row to be measured. Its id says everything that tells it from the others. */
 export interface RowPlan {
@@ -60,7 +60,7 @@ export interface PlanOptions {
 export function makePlan(options: PlanOptions): Group[] {
   const { quick, samples, cores } = options;
   const threads = cores > 1 ? [1, cores] : [1];
-  const make = new RowMaker(options.runtime);
+  const make = quick ? new RowMaker(options.runtime, QUICK_NETWORK) : new RowMaker(options.runtime);
   const groups = [
     ...kernelGroups(make, quick),
     ...(quick ? [] : layerGroups(make, threads)),

@@ -1,4 +1,5 @@
 import { MODEL_NAMES } from '../../src/config.js';
+import { QUICK_NETWORK } from './network.js';
 import { countedGroups, type Ratio, rowRatios } from './ratios.js';
 import type { Row } from './record.js';
 import { type Estimate, estimate } from './stats.js';
@@ -133,9 +134,10 @@ export interface Outcome {
   readonly ratio: Estimate & { readonly rounds: number };
 }
 
-/** The targets that these rows can judge. */
+/** The targets that these rows can judge: a quick run's are of another network. */
 export function judge(rows: readonly Row[], targets: readonly Target[] = TARGETS): Outcome[] {
-  const counted = new Map([...countedGroups(rows).values()].flat().map((row) => [row.id, row]));
+  const whole = rows.filter(({ network }) => network !== QUICK_NETWORK);
+  const counted = new Map([...countedGroups(whole).values()].flat().map((row) => [row.id, row]));
   return targets.flatMap((target) => {
     const row = counted.get(target.row);
     if (target.of in FIGURES) return row ? judgeAlone(target, row) : [];

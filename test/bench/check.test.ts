@@ -127,6 +127,11 @@ describe('a check', () => {
     expect(restartNoise(first, [])).toBe(1);
   });
 
+  test('says nothing of rows that have come to run another network', () => {
+    const other = pair(0.5).map((one) => ({ ...one, network: 'vgg16-h256' }));
+    expect(compareRows(pair(0.25), other)).toEqual([]);
+  });
+
   test('says nothing of rows that only one run has', () => {
     const [ours, theirs] = pair(0.25) as [Row, Row];
     expect(compareRows([ours, theirs], [ours])).toEqual([]);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { nodeRuntime, RUNTIMES } from '../../bench/src/groups.js';
 import { LEVELS, ON_REQUEST } from '../../bench/src/job.js';
+import { networkLayers, QUICK_NETWORK } from '../../bench/src/network.js';
 import { makePlan, select, stepBytes } from '../../bench/src/plan.js';
 import { TARGETS } from '../../bench/src/targets.js';
 
@@ -49,6 +50,10 @@ describe('the plan', () => {
   test('a quick one is smaller, and has a peer of each kind', () => {
     const quick = makePlan({ quick: true, cores: 2, runtime }).flatMap(({ rows }) => rows.map(({ id }) => id));
     expect(quick.length).toBeLessThan(ids.length / 2);
+    expect(quick.filter((id) => id.startsWith('networks/'))).toEqual([
+      `networks/${QUICK_NETWORK}/b1/t1`,
+      `networks/${QUICK_NETWORK}/b1/t2`,
+    ]);
     for (const id of [
       'peers/tfjs-wasm/t1',
       'peers/onnxruntime-web-wasm/t2',
@@ -128,6 +133,19 @@ test('a fused step moves its first layer’s input and weights, and its last lay
   expect(stepBytes(row.job, 'conv1_2+relu1_2')).toBe(4 * (pixels * 64 + weights + pixels * 64));
   expect(stepBytes(row.job, 'conv1_2+relu1_2+pool1')).toBe(4 * (pixels * 64 + weights + (pixels * 64) / 4));
   expect(stepBytes(row.job, 'to nhwc')).toBe(0);
+});
+
+test('a quick run’s network is VGG16 with a small classifier', () => {
+  const linear = (model: string) =>
+    networkLayers(model).flatMap((layer) => (layer.op === 'linear' ? [[layer.inFeatures, layer.outFeatures]] : []));
+  expect(linear(QUICK_NETWORK)).toEqual([
+    [25088, 256],
+    [256, 256],
+    [256, 1000],
+  ]);
+  expect(networkLayers(QUICK_NETWORK).filter(({ op }) => op === 'conv2d')).toEqual(
+    networkLayers('vgg16').filter(({ op }) => op === 'conv2d'),
+  );
 });
 
 test('every target has its rows, which are sampled in turn', () => {

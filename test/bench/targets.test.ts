@@ -52,6 +52,8 @@ describe('a target', () => {
 
   test('is not judged without its rows, on another build, or from two runs', () => {
     expect(judge([us], [target])).toEqual([]);
+    const quick = [us, them].map((one) => ({ ...one, network: 'vgg16-h256' }));
+    expect(judge(quick, [target])).toEqual([]);
     expect(judge([us, { ...them, skipped: 'not installed' }], [target])).toEqual([]);
     expect(judge([us, them], [{ ...target, build: 'relaxed-simd' }])).toEqual([]);
     expect(

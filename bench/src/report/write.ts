@@ -17,7 +17,7 @@ export async function writeReport(folder: string, rows: readonly Row[], kind: 'f
     if (spec) writeFileSync(path, `${await renderSvg(spec, name)}\n`);
     else rmSync(path, { force: true });
   }
-  const title = kind === 'full' ? 'Results' : 'Results of a quick run';
+  const title = kind === 'full' ? 'Results' : 'Results of a quick run: VGG16 with 256 features in its classifier';
   const text = formatReport(rows, { prefix, plots: new Set(plots.keys()), title });
   writeFileSync(join(folder, kind === 'full' ? 'README.md' : 'quick.md'), text);
 }

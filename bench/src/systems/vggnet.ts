@@ -1,5 +1,6 @@
 import type { CreateOptions } from '../../../src/options.js';
 import { type Job, type Profile, Unavailable } from '../job.js';
+import { networkOf } from '../network.js';
 import type { LoadedSystem, System } from './system.js';
 
 /** The library as its users get it: the built package, by its public interface alone. */
@@ -23,7 +24,8 @@ export const vggnet: System = {
       ...(job.inline && { inline: job.inline }),
       ...(job.memoryLimit !== undefined && { memoryLimit: job.memoryLimit }),
     };
-    const model = await VGGNet.create(job.model, options);
+    const network = networkOf(job.model);
+    const model = await VGGNet.create(network.name, { ...network.options, ...options });
     const { build, threads, reason } = model.device;
     if (job.build && build !== job.build) {
       throw new Unavailable(`this runtime does not validate the ${job.build} build; the library took ${build}`);

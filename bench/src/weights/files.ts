@@ -7,7 +7,7 @@ import { type ParameterSpec, parametersOf } from '../../../src/layers.js';
 import { writeSafetensors } from '../../../src/weights/write.js';
 import { type GeneratedKind, generatedTensor } from '../../../test/support/generated.js';
 import type { PrecisionName } from '../job.js';
-import { networkLayers } from '../network.js';
+import { networkLayers, networkOf } from '../network.js';
 import { type Library, PRECISIONS } from '../systems/vggnet.js';
 import { checkpoint } from './pth.js';
 
@@ -59,7 +59,8 @@ export async function prepareStored(
   if (existsSync(path)) return path;
   const { VGGNet } = (await import(library)) as Library;
   const options = { device: 'wasm', threads: 1, weights: whole, precision: PRECISIONS[precision], signal } as const;
-  const small = await VGGNet.create(model, options);
+  const network = networkOf(model);
+  const small = await VGGNet.create(network.name, { ...network.options, ...options });
   try {
     await makeFile(path, () => Readable.fromWeb(small.save() as Parameters<typeof Readable.fromWeb>[0]), signal);
   } finally {
