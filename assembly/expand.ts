@@ -183,20 +183,25 @@ export function floatOfHalf(half: u32): f32 {
   return reinterpret<f32>(((half & 0x8000) << 16) | ((half & 0x7fff) << 13)) * REBIAS;
 }
 
-/** The first four of eight halves as float32. The sign comes in four copies, then five of the exponent's eight bits. */
+/** The first four of eight halves as float32. */
 // @ts-ignore: decorator
 @inline
 export function lowHalves(halves: v128): v128 {
-  const bits = v128.and(i32x4.shl(i32x4.extend_low_i16x8_s(halves), 13), i32x4.splat(0x8fff_e000));
-  return f32x4.mul(bits, f32x4.splat(REBIAS));
+  return floatsOf(i32x4.extend_low_i16x8_s(halves));
 }
 
 /** The last four. */
 // @ts-ignore: decorator
 @inline
 export function highHalves(halves: v128): v128 {
-  const bits = v128.and(i32x4.shl(i32x4.extend_high_i16x8_s(halves), 13), i32x4.splat(0x8fff_e000));
-  return f32x4.mul(bits, f32x4.splat(REBIAS));
+  return floatsOf(i32x4.extend_high_i16x8_s(halves));
+}
+
+/** Of halves as whole numbers with a sign: shifted, it comes in four copies, then five of the exponent's eight bits. */
+// @ts-ignore: decorator
+@inline
+function floatsOf(halves: v128): v128 {
+  return f32x4.mul(v128.and(i32x4.shl(halves, 13), i32x4.splat(0x8fff_e000)), f32x4.splat(REBIAS));
 }
 
 function expandHalves(from: usize, to: usize, unit: f32, out: usize): void {

@@ -76,8 +76,8 @@ from its samples: systems are sampled in turn, a ratio is the median of the rati
 lies between two of them, by order statistics (95% and more from 6 rounds on; under that the whole range). Kernels are
 timed apart from the micro-kernel: their interval is that of the two intervals' ends. What a new process changes is not
 in one run's samples, so groups with a ratio that looks worse are measured again in new processes, and what 95% of changes
-from the first time to the second do not pass, as their median says, is added to the noise. WORSE is a ratio whose intervals lie above the committed one
-by more than that, both times; better is one that lies below.`;
+from the first time to the second do not pass, as their median says, is added to the noise. WORSE is a ratio whose
+intervals lie above the committed one by more than that, both times; better is one that lies below.`;
 
 /** The verdicts as text, worst first, with how they were reached. */
 export function formatVerdicts(

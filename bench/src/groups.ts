@@ -188,7 +188,7 @@ export function loadGroups(make: RowMaker): Group[] {
   return [{ id: 'load', rows }];
 }
 
-/** The most that VGG16's weights may take besides an empty forward's needs: 546 MiB is the least that it runs in. */
+/** Of weights and activations: 546 MiB is the least that VGG16 runs in. */
 const MEMORY_LIMIT = 550 * 2 ** 20;
 
 /** What loading takes: the peak of memory by how the model is loaded, and the reader's speed. */

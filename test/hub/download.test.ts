@@ -222,7 +222,7 @@ describe('a server that is slow or busy', () => {
     });
     const start = performance.now();
     await expect(get(file, { retries: 0, stallTimeout: 200 })).rejects.toMatchObject({ code: 'IO' });
-    expect(performance.now() - start).toBeLessThan(20_000);
+    expect(performance.now() - start).toBeLessThan(2_000);
   });
 
   test('says when to come back', async () => {
@@ -396,7 +396,7 @@ describe('an abort', () => {
     const start = performance.now();
     const stopped = get(file, { signal: controller.signal, retryDelay: 60_000 });
     await expect(stopped).rejects.toMatchObject({ code: 'ABORTED' });
-    expect(performance.now() - start).toBeLessThan(30_000);
+    expect(performance.now() - start).toBeLessThan(1_000);
   });
 });
 

@@ -76,8 +76,8 @@ class Workers {
     for (let thread = 0; thread < threads; thread++) this.#peers.push(new Peer(fail));
   }
 
-  ask(request: Request, signal?: AbortSignal, transfer: Transferable[] = []): Promise<Result> {
-    return (this.#peers[0] as Peer).ask(request, transfer, signal);
+  ask(request: Request, signal?: AbortSignal): Promise<Result> {
+    return (this.#peers[0] as Peer).ask(request, [], signal);
   }
 
   async load(module: WebAssembly.Module, { blueprint }: Plans, parameters: ParameterStream) {
@@ -90,8 +90,7 @@ class Workers {
     await Promise.all(helpers.map((peer, i) => peer.ask({ type: 'help', module, team, thread: i + 1, threads })));
     clearInterval(timer);
     for await (const { name, offset, data } of parameters) {
-      const own = data.slice();
-      await this.ask({ type: 'write', chunk: { name, offset, data: own } }, undefined, [own.buffer]);
+      await this.ask({ type: 'write', chunk: { name, offset, data: data.slice() } });
     }
     await this.ask({ type: 'finish' });
   }

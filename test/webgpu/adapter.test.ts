@@ -53,7 +53,7 @@ describe('finding one', () => {
     stub(() => new Promise(() => {}));
     const start = performance.now();
     expect(await findAdapter(50)).toEqual({ missing: 'no adapter answered within 0.05 s' });
-    expect(performance.now() - start).toBeLessThan(20_000);
+    expect(performance.now() - start).toBeLessThan(2000);
   });
 
   test('one that fails is told', async () => {
