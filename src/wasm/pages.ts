@@ -5,7 +5,7 @@ export const MAX_PAGES = 65_536;
 
 /** The most that a WebAssembly memory can have. */
 export const MAX_BYTES: number = MAX_PAGES * PAGE;
-/** Address 0 stays free, so that a null pointer shows. */
+/** What lies below stays free, so that a null pointer shows, and zero, which the kernels' tiles start from. */
 export const FIRST_ADDRESS = 1024;
 
 /** Bytes in the unit that memory grows by, rounded up. */
