@@ -3,7 +3,7 @@ import { basename, join, relative, resolve } from 'node:path';
 import { defineConfig } from 'tsup';
 import { forBundlers, withTypes } from './scripts/annotate.js';
 import { bundleLibrary, type LibraryOptions } from './scripts/bundle-library.js';
-import { minifyWGSL } from './scripts/minify-wgsl.js';
+import { minifiedShader } from './scripts/minify-wgsl.js';
 
 type Config = ReturnType<typeof defineConfig>;
 type Options = Extract<Config, { entry?: unknown }>;
@@ -82,7 +82,7 @@ const shaders: Plugin = {
   name: 'shaders',
   setup(build) {
     build.onLoad({ filter: /\.wgsl$/ }, ({ path }) => ({
-      contents: minifyWGSL(readFileSync(path, 'utf8')),
+      contents: minifiedShader(path),
       loader: 'text',
     }));
   },

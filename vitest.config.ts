@@ -2,16 +2,14 @@ import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin, type ViteUserConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
-import { minifyWGSL } from './scripts/minify-wgsl.js';
+import { minifiedShader } from './scripts/minify-wgsl.js';
 import { SWIFTSHADER } from './test/support/swiftshader.js';
 
 /** Shaders as text, as the build has them. */
 const shaders: Plugin = {
   name: 'shaders',
-  transform(code, id) {
-    return id.endsWith('.wgsl')
-      ? { code: `export default ${JSON.stringify(minifyWGSL(code))};`, map: null }
-      : undefined;
+  load(id) {
+    return id.endsWith('.wgsl') ? `export default ${JSON.stringify(minifiedShader(id))};` : undefined;
   },
 };
 

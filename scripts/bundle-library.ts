@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { type OutputChunk, type Plugin, type RolldownBuild, rolldown } from 'rolldown';
 import { forBundlers, withTypes } from './annotate.js';
-import { minifyWGSL } from './minify-wgsl.js';
+import { minifiedShader } from './minify-wgsl.js';
 
 /*
  * The scripts of the library, by Rolldown: what its parts share is two files, and what is loaded on demand is a file for
@@ -25,7 +24,7 @@ const shaders: Plugin = {
   name: 'shaders',
   load(id) {
     if (!id.endsWith('.wgsl')) return undefined;
-    return { code: `export default ${JSON.stringify(minifyWGSL(readFileSync(id, 'utf8')))};`, moduleType: 'js' };
+    return { code: `export default ${JSON.stringify(minifiedShader(id))};`, moduleType: 'js' };
   },
 };
 

@@ -17,11 +17,16 @@ describe('the minifier of shaders', () => {
   test('gives members names of their own, and leaves the components of vectors alone', () => {
     const text =
       'struct Params { count: u32, x: f32, }\nfn f(p: Params, x: vec2f) -> f32 { return p.x + x.x * f32(p.count); }';
-    expect(minifyWGSL(text)).toBe('struct b{a:u32,x:f32}fn d(a:b,c:vec2f)->f32{return a.x+c.x*f32(a.a);}');
+    expect(minifyWGSL(text)).toBe('struct b{a:u32,x:f32}fn a(a:b,c:vec2f)->f32{return a.x+c.x*f32(a.a);}');
   });
 
   test('gives no member the name of one that stays', () => {
     expect(minifyWGSL('struct Line { a: f32, b: f32, c: f32 }')).toBe('struct c{a:f32,b:f32,c:f32}');
+  });
+
+  test('gives what never meets in a function the same names', () => {
+    const text = 'const A = 1; fn f(i: i32) -> i32 { return A + A + i; } fn g(j: i32) -> i32 { return f(j) + j; }';
+    expect(minifyWGSL(text)).toBe('const a=1;fn b(b:i32)->i32{return a+a+b;}fn c(a:i32)->i32{return b(a)+a;}');
   });
 
   test('keeps attributes, built-in values and address spaces', () => {

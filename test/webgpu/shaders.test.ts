@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { minifyWGSL } from '../../scripts/minify-wgsl.js';
+import { minifiedShader } from '../../scripts/minify-wgsl.js';
 import type { PipelineSpec } from '../../src/webgpu/kernel.js';
 import { GEMM_TILES } from '../../src/webgpu/ops/gemm.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
@@ -13,7 +13,7 @@ const FOLDER = new URL('../../shaders/', import.meta.url);
 const NAMES = readdirSync(FOLDER).map((file) => file.replace(/\.wgsl$/, ''));
 const source = (name: string): string => readFileSync(new URL(`${name}.wgsl`, FOLDER), 'utf8');
 /** As the build has it. */
-const text = (name: string): string => minifyWGSL(source(name));
+const text = (name: string): string => minifiedShader(new URL(`${name}.wgsl`, FOLDER));
 
 /** Sets of constants; an entry point that is not here has none. */
 const CONSTANTS: Readonly<Record<string, readonly Record<string, number>[]>> = {
