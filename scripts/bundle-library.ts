@@ -61,6 +61,8 @@ export async function bundleLibrary(options: LibraryOptions): Promise<string[]> 
     format: 'esm',
     // A page may load it as it is.
     minify: true,
+    // Those for bundlers would be at every `new Map()`; forBundlers() has the ones that they need.
+    comments: false,
     // Not named in the scripts: the package does not bring the maps along.
     sourcemap: 'hidden',
     chunkFileNames: '[name]-[hash].js',
