@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
-import { type OutputChunk, type Plugin, type RolldownBuild, rolldown } from 'rolldown';
+import { type ModuleInfo, type OutputChunk, type Plugin, type RolldownBuild, rolldown } from 'rolldown';
 import { forBundlers, withTypes } from './annotate.js';
 import { minifiedShader } from './minify-wgsl.js';
 
@@ -45,8 +45,17 @@ const linked: Plugin = {
   },
 };
 
+/** Notes what each module imports. */
+const collect = (modules: Map<string, ModuleInfo>): Plugin => ({
+  name: 'collect',
+  moduleParsed(info) {
+    modules.set(info.id, info);
+  },
+});
+
 /** Bundles it into dist/, and gives the paths of all modules that are in it. */
 export async function bundleLibrary(options: LibraryOptions): Promise<string[]> {
+  const modules = new Map<string, ModuleInfo>();
   const build = await rolldown({
     input: { ...options.entries },
     platform: 'neutral',
@@ -54,9 +63,9 @@ export async function bundleLibrary(options: LibraryOptions): Promise<string[]> 
     treeshake: { moduleSideEffects: false },
     transform: { target: 'es2022' },
     resolve: { mainFields: ['module', 'main'], extensionAlias: { '.js': ['.ts', '.js'] } },
-    plugins: [shaders, linked, replaced(options.replace ?? {})],
+    plugins: [shaders, linked, replaced(options.replace ?? {}), collect(modules)],
   });
-  const { leaves, loaders } = await sharedModules(build, options.main);
+  const { leaves, loaders } = await sharedModules(build, options.main, modules);
   const { output } = await build.generate({
     format: 'esm',
     // A page may load it as it is.
@@ -90,26 +99,35 @@ interface Shared {
 }
 
 /**
- * The modules that an entry shares with others: those that load something on demand, or import one that does, and those
- * that don't. They may not be one file: a file that loads another on demand, and is imported by that, is a circle, which
+ * The modules of an entry: those that load nothing on demand and import none that does, and of the rest those that it
+ * shares. They may not be one file: a file that loads another on demand, and is imported by that, is a circle, which
  * bundlers of the bundle can't drop even where an application uses nothing of it.
  */
-async function sharedModules(build: RolldownBuild, entry: string): Promise<Shared> {
+async function sharedModules(
+  build: RolldownBuild,
+  entry: string,
+  modules: ReadonlyMap<string, ModuleInfo>,
+): Promise<Shared> {
   const { output } = await build.generate({ format: 'esm' });
   const chunks = new Map(output.filter(isChunk).map((chunk) => [chunk.fileName, chunk]));
-  const imported = (chunk: OutputChunk): OutputChunk[] =>
-    chunk.imports.flatMap((fileName) => chunks.get(fileName) ?? []);
-  const loads = (chunk: OutputChunk): boolean => chunk.dynamicImports.length > 0 || imported(chunk).some(loads);
-  const found = new Set<OutputChunk>();
-  const add = (chunk: OutputChunk): void => {
-    if (found.has(chunk)) return;
-    found.add(chunk);
-    imported(chunk).forEach(add);
+  const main = chunks.get(`${entry}.js`) as OutputChunk;
+  const files = withAll([main], (chunk) => chunk.imports.flatMap((fileName) => chunks.get(fileName) ?? []));
+  const loads = (id: string): boolean => {
+    const imported = withAll([id], (one) => modules.get(one)?.importedIds ?? []);
+    return [...imported].some((one) => (modules.get(one)?.dynamicallyImportedIds.length ?? 0) > 0);
   };
-  imported(chunks.get(`${entry}.js`) as OutputChunk).forEach(add);
-  const modulesOf = (wanted: boolean): Set<string> =>
-    new Set([...found].filter((chunk) => loads(chunk) === wanted).flatMap((chunk) => chunk.moduleIds));
-  return { leaves: modulesOf(false), loaders: modulesOf(true) };
+  const own = [...files].flatMap(({ moduleIds }) => moduleIds);
+  return {
+    leaves: new Set(own.filter((id) => !loads(id))),
+    loaders: new Set(own.filter((id) => loads(id) && !main.moduleIds.includes(id))),
+  };
+}
+
+/** These and all that follow from them. */
+function withAll<T>(from: readonly T[], next: (one: T) => readonly T[]): Set<T> {
+  const found = new Set(from);
+  for (const one of found) for (const other of next(one)) found.add(other);
+  return found;
 }
 
 function isChunk(file: { readonly type: string }): file is OutputChunk {
