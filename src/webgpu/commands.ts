@@ -120,6 +120,13 @@ export class Commands {
     }
   }
 
+  /** Encodes all of the work in a pass of its own. */
+  encodePass(encoder: GPUCommandEncoder, label: string): void {
+    const pass = encoder.beginComputePass({ label });
+    this.encode(pass);
+    pass.end();
+  }
+
   destroy(): void {
     if (this.#ownsUniform) this.#context.destroyBuffer(this.#uniform);
   }

@@ -121,6 +121,20 @@ export class Context {
     return { result, checked };
   }
 
+  /**
+   * Records commands and submits them.
+   * @param what for the message, if not the label
+   * @throws VGGNetError as `attempt`
+   */
+  async submit(label: string, record: (encoder: GPUCommandEncoder) => void, what = label): Promise<void> {
+    const { checked } = this.attempt(what, () => {
+      const encoder = this.device.createCommandEncoder({ label });
+      record(encoder);
+      this.device.queue.submit([encoder.finish({ label })]);
+    });
+    await checked;
+  }
+
   /** A buffer of at least `size` bytes, a multiple of 4. Its label names the layer. */
   createBuffer(label: string, size: number, usage: number): GPUBuffer {
     const buffer = this.device.createBuffer({ label, size: Math.max(16, Math.ceil(size / 4) * 4), usage });

@@ -80,8 +80,8 @@ export class Derived {
   }
 
   /** Writes the epilogues, if they are stale. */
-  encodeFolding(pass: GPUComputePassEncoder): void {
-    if (this.stale) this.#commands?.encode(pass);
+  encodeFolding(encoder: GPUCommandEncoder): void {
+    if (this.stale) this.#commands?.encodePass(encoder, 'folding batch norm');
     this.stale = false;
   }
 
@@ -92,32 +92,21 @@ export class Derived {
     const label = `weights of ${layer.name} for ${plan.algorithm}`;
     const made = this.#context.attempt(label, () => this.#context.createBuffer(label, plan.weightBytes, USAGE.storage));
     const transformed = { buffer: made.result, offset: 0, size: made.result.size };
-    let commands: Commands | undefined;
     try {
       await made.checked;
       const packed = this.#parameters.view(layer, 'weight');
-      commands = await Commands.prepare(this.#context, [
-        { label, dispatches: conv2dWeights(plan, { packed, transformed }) },
-      ]);
-      await this.#submit(label, commands);
+      const dispatches = conv2dWeights(plan, { packed, transformed });
+      const commands = await Commands.prepare(this.#context, [{ label, dispatches }]);
+      try {
+        await this.#context.submit(label, (encoder) => commands.encodePass(encoder, label));
+      } finally {
+        commands.destroy();
+      }
       this.#transformed.set(key, transformed);
     } catch (error) {
       this.#context.destroyBuffer(made.result);
       throw error;
-    } finally {
-      commands?.destroy();
     }
-  }
-
-  async #submit(label: string, commands: Commands): Promise<void> {
-    const { checked } = this.#context.attempt(label, () => {
-      const encoder = this.#context.device.createCommandEncoder({ label });
-      const pass = encoder.beginComputePass({ label });
-      commands.encode(pass);
-      pass.end();
-      this.#context.device.queue.submit([encoder.finish({ label })]);
-    });
-    await checked;
   }
 
   destroy(): void {

@@ -75,13 +75,11 @@ export class Forward {
     const readback = new Readback(context, place, plan.batch);
     try {
       const checks = [...this.#stages(input)].map((stage) => {
-        const { checked } = context.attempt('the forward', () => {
+        const record = (encoder: GPUCommandEncoder): void => {
           stage.write();
-          const encoder = context.device.createCommandEncoder({ label: 'forward' });
           this.#encode(encoder, stage, readback);
-          context.device.queue.submit([encoder.finish({ label: 'forward' })]);
-        });
-        return checked;
+        };
+        return context.submit('forward', record, 'the forward');
       });
       if (options.mode === 'train') derived.stale = true;
       await Promise.all(checks);
@@ -172,11 +170,7 @@ export class Forward {
 
   /** Brings the epilogues of batch norm up to date, where the chain needs them. */
   #fold(encoder: GPUCommandEncoder, entries: Ready['entries']): void {
-    const { derived } = this.#parts;
-    if (!derived.stale || !entries.some(({ call }) => call.step?.batchNorm)) return;
-    const pass = encoder.beginComputePass({ label: 'folding batch norm' });
-    derived.encodeFolding(pass);
-    pass.end();
+    if (entries.some(({ call }) => call.step?.batchNorm)) this.#parts.derived.encodeFolding(encoder);
   }
 
   /** Puts a part's result in its images' place. */

@@ -125,17 +125,11 @@ export class Parameters {
   }
 
   async #dispatch(label: string, dispatches: readonly Dispatch[], after?: (encoder: GPUCommandEncoder) => void) {
-    const { device } = this.#context;
     const commands = await Commands.prepare(this.#context, [{ label, dispatches }], this.#uniform);
-    const { checked } = this.#context.attempt(label, () => {
-      const encoder = device.createCommandEncoder({ label });
-      const pass = encoder.beginComputePass({ label });
-      commands.encode(pass);
-      pass.end();
+    await this.#context.submit(label, (encoder) => {
+      commands.encodePass(encoder, label);
       after?.(encoder);
-      device.queue.submit([encoder.finish({ label })]);
     });
-    await checked;
   }
 
   /** Writes a parameter anew that has come before. */
@@ -182,21 +176,19 @@ export class Parameters {
     const sizes = names.map((name) => numel(this.#table.find(name).spec.shape));
     const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
     const total = sizes.reduce((sum, size) => sum + size, 0);
-    const { device } = this.#context;
-    const made = this.#context.attempt(label, () => {
-      const target = this.#context.createBuffer(label, total * 4, USAGE.mapRead | USAGE.copyTarget);
-      const encoder = device.createCommandEncoder({ label });
-      for (const [i, name] of names.entries()) {
-        const { buffer } = this.#table.find(name).views[0] as BufferView;
-        encoder.copyBufferToBuffer(buffer, 0, target, (starts[i] as number) * 4, (sizes[i] as number) * 4);
-      }
-      device.queue.submit([encoder.finish({ label })]);
-      return target;
-    });
+    const { result: target, checked } = this.#context.attempt(label, () =>
+      this.#context.createBuffer(label, total * 4, USAGE.mapRead | USAGE.copyTarget),
+    );
     try {
-      await made.checked;
-      await this.#context.wait(made.result.mapAsync(MAP_READ), label);
-      const all = new Float32Array(made.result.getMappedRange()).slice();
+      await checked;
+      await this.#context.submit(label, (encoder) => {
+        for (const [i, name] of names.entries()) {
+          const { buffer } = this.#table.find(name).views[0] as BufferView;
+          encoder.copyBufferToBuffer(buffer, 0, target, (starts[i] as number) * 4, (sizes[i] as number) * 4);
+        }
+      });
+      await this.#context.wait(target.mapAsync(MAP_READ), label);
+      const all = new Float32Array(target.getMappedRange()).slice();
       return new Map(
         names.map((name, i) => {
           const start = starts[i] as number;
@@ -204,7 +196,7 @@ export class Parameters {
         }),
       );
     } finally {
-      this.#context.destroyBuffer(made.result);
+      this.#context.destroyBuffer(target);
     }
   }
 
@@ -218,15 +210,11 @@ export class Parameters {
       );
       return;
     }
-    const { device } = this.#context;
-    const { checked } = this.#context.attempt(label, () => {
-      const encoder = device.createCommandEncoder({ label });
+    await this.#context.submit(label, (encoder) => {
       for (const { view, start, end, first } of overlaps(layout, views, from, count)) {
         encoder.copyBufferToBuffer(view.buffer, (start - first) * 4, target, (start - from) * 4, (end - start) * 4);
       }
-      device.queue.submit([encoder.finish({ label })]);
     });
-    await checked;
   }
 
   destroy(): void {

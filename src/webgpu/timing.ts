@@ -22,8 +22,7 @@ async function byTimestamps(context: Context, { before, steps, after }: Timed): 
   const resolved = context.createBuffer(label, count * 8, USAGE.queryResolve | USAGE.copySource);
   const read = context.createBuffer(`${label}, read`, count * 8, USAGE.copyTarget | USAGE.mapRead);
   try {
-    const { checked } = context.attempt('the profile', () => {
-      const encoder = device.createCommandEncoder({ label: 'profile' });
+    const record = (encoder: GPUCommandEncoder): void => {
       before(encoder);
       for (const [i, step] of steps.entries()) {
         const timestampWrites = { querySet: set, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
@@ -34,9 +33,8 @@ async function byTimestamps(context: Context, { before, steps, after }: Timed): 
       after(encoder);
       encoder.resolveQuerySet(set, 0, count, resolved, 0);
       encoder.copyBufferToBuffer(resolved, 0, read, 0, count * 8);
-      device.queue.submit([encoder.finish({ label: 'profile' })]);
-    });
-    await checked;
+    };
+    await context.submit('profile', record, 'the profile');
     await context.wait(read.mapAsync(MAP_READ), 'the profile');
     const times = new BigUint64Array(read.getMappedRange());
     // A clock may be set back between two passes.
@@ -50,12 +48,7 @@ async function byTimestamps(context: Context, { before, steps, after }: Timed): 
 
 async function bySubmits(context: Context, { before, steps, after }: Timed): Promise<number[]> {
   const submit = async (label: string, encode: (encoder: GPUCommandEncoder) => void): Promise<void> => {
-    const { checked } = context.attempt(label, () => {
-      const encoder = context.device.createCommandEncoder({ label });
-      encode(encoder);
-      context.device.queue.submit([encoder.finish({ label })]);
-    });
-    await checked;
+    await context.submit(label, encode);
     await context.flush();
   };
   await submit('profile', before);
