@@ -1,6 +1,6 @@
 import type { Context } from './context.js';
 import type { BufferView } from './kernel.js';
-import { USAGE } from './usage.js';
+import * as USAGE from './usage.js';
 
 /** The buffers that all forwards of an executable use in turn: each as large as the largest of them needs. */
 export class Arena {

@@ -1,6 +1,6 @@
 import type { Context } from './context.js';
 import type { Dispatch } from './kernel.js';
-import { USAGE } from './usage.js';
+import * as USAGE from './usage.js';
 
 /** Dispatches that belong to one layer. */
 export interface Work {

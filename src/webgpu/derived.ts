@@ -6,7 +6,7 @@ import { foldBatchNorm } from './ops/batch-norm.js';
 import { type Conv2dPlan, conv2dWeights } from './ops/conv2d.js';
 import { padded } from './ops/dispatch.js';
 import type { Parameters } from './parameters.js';
-import { USAGE } from './usage.js';
+import * as USAGE from './usage.js';
 
 interface Folded {
   readonly scale: BufferView;

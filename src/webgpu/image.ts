@@ -6,7 +6,7 @@ import { type ImagePreset, presetChannels } from '../image/preset.js';
 import { createFilter, type Filter, shorterSideSize } from '../image/resize.js';
 import type { Context } from './context.js';
 import { GPUTensor } from './tensor.js';
-import { USAGE } from './usage.js';
+import * as USAGE from './usage.js';
 
 /*
  * Pictures that the platform has decoded become a network's input without leaving the GPU: shaders/image.wgsl.

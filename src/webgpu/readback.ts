@@ -2,7 +2,7 @@ import { VGGNetError } from '../errors.js';
 import { numel, Tensor } from '../tensor.js';
 import type { Context } from './context.js';
 import { GPUTensor } from './tensor.js';
-import { MAP_READ, USAGE } from './usage.js';
+import * as USAGE from './usage.js';
 
 interface Piece {
   readonly buffer: GPUBuffer;
@@ -77,7 +77,7 @@ export class Readback {
       const size = numel(shape.slice(1));
       await Promise.all(
         pieces.map(async ({ buffer, from, bytes }) => {
-          await this.#context.wait(buffer.mapAsync(MAP_READ, 0, bytes), `reading ${name}`);
+          await this.#context.wait(buffer.mapAsync(USAGE.MAP_READ, 0, bytes), `reading ${name}`);
           tensor.data.set(new Float32Array(buffer.getMappedRange(0, bytes)), from * size);
           buffer.unmap();
         }),

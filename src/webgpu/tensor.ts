@@ -1,6 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import { checkShape, formatShape, numel } from '../tensor.js';
-import { USAGE } from './usage.js';
+import * as USAGE from './usage.js';
 
 /**
  * Float32 values in row-major order in a `GPUBuffer`, without padding, with a shape; images are (N, C, H, W). Of a

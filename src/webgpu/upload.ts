@@ -1,7 +1,7 @@
 import type { Tensor } from '../tensor.js';
 import type { Context } from './context.js';
 import { GPUTensor } from './tensor.js';
-import { USAGE } from './usage.js';
+import * as USAGE from './usage.js';
 
 /**
  * A tensor's values in a buffer that is the caller's.

@@ -1,11 +1,10 @@
-/** The GPUBufferUsage that this backend needs; Node has no such global. */
-export const USAGE = {
-  mapRead: 0x1,
-  copySource: 0x4,
-  copyTarget: 0x8,
-  uniform: 0x40,
-  storage: 0x80,
-  queryResolve: 0x200,
-} as const;
+/* The GPUBufferUsage that this backend needs; Node has no such global. */
+
+export const mapRead = 0x1;
+export const copySource = 0x4;
+export const copyTarget = 0x8;
+export const uniform = 0x40;
+export const storage = 0x80;
+export const queryResolve = 0x200;
 /** The GPUMapMode of that name. */
 export const MAP_READ = 0x1;
