@@ -59,6 +59,7 @@ export async function bundleLibrary(options: LibraryOptions): Promise<string[]> 
   const build = await rolldown({
     input: { ...options.entries },
     platform: 'neutral',
+    optimization: { inlineConst: { mode: 'all' } },
     external: ['sharp', /^node:/],
     treeshake: { moduleSideEffects: false },
     transform: { target: 'es2022' },
