@@ -107,7 +107,7 @@ export interface Kernels {
 function probe(code: readonly number[]): Uint8Array<ArrayBuffer> {
   const body = [0, ...code, 0x0b];
   // biome-ignore format: a section a line
-  return Uint8Array.from([
+  return new Uint8Array([
     0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
     1, 5, 1, 0x60, 0, 1, 0x7b,
     3, 2, 1, 0,
@@ -122,7 +122,7 @@ const RELAXED_MADD = [0xfd, 0x85, 0x02];
 
 /** A module of one function of type () → i32, `f`: a relaxed dot product of operands that are all on the stack. */
 // biome-ignore format: a section a line
-const DOT = Uint8Array.from([
+const DOT = new Uint8Array([
   0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
   1, 5, 1, 0x60, 0, 1, 0x7f,
   3, 2, 1, 0,

@@ -4,13 +4,13 @@ import { VGGNetError } from '../errors.js';
 import type { Step } from '../fuse.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear } from '../layers.js';
 import { formatShape, numel } from '../tensor.js';
-import { type Int8Workspace, tileCount } from './convolution.js';
+import { tileCount } from './convolution.js';
 import type { Heap } from './heap.js';
 import type { Kernels } from './kernels.js';
 import { BYTES, valueBytes } from './layout.js';
 import { EXPANDED, SCRATCH } from './memory.js';
 import type { Parameters } from './parameters.js';
-import type { Call, Placed, Winograd } from './plan.js';
+import type { Call, Placed } from './plan.js';
 
 /** Addresses that kernels share, and how many threads run them. */
 export interface Places {
@@ -53,7 +53,8 @@ export class Operations {
   }
 
   /** Runs the kernel of one call. */
-  compute({ step, input, output, winograd, int8, pool, workspace }: Call, options: RunOptions): void {
+  compute(call: Call, options: RunOptions): void {
+    const { step, input, output, int8, workspace } = call;
     const from = this.#heap.addressOf(input);
     const to = this.#heap.addressOf(output);
     const [n = 0, c = 0, h = 0, w = 0] = input.shape;
@@ -70,9 +71,7 @@ export class Operations {
     const { layer, index } = step;
     switch (layer.op) {
       case 'conv2d':
-        if (winograd) this.#winograd(layer, step, winograd, pool, input, output, workspace);
-        else if (int8) this.#conv2dInt8(layer, step, int8, pool, input, output, workspace);
-        else this.#conv2d(layer, step, pool, input, output);
+        this.#conv2d(layer, step, call);
         break;
       case 'batchNorm2d':
         this.#batchNorm2d(layer, step, input, options.mode);
@@ -102,107 +101,59 @@ export class Operations {
     }
   }
 
-  #conv2d(layer: Conv2d, { index, batchNorm, relu }: Step, pool: boolean, input: Placed, output: Placed): void {
-    const { weight } = this.#parameters.conv(index);
-    const { scale, shift } = this.#epilogue(index, batchNorm);
+  #conv2d(layer: Conv2d, step: Step, { input, output, winograd, int8, pool, workspace: at }: Call): void {
+    const kernels = this.#kernels;
+    const { scratch } = this.#places;
+    const { weight, weightScales, transformed } = this.#parameters.conv(step.index);
+    const ends = [this.#heap.addressOf(input), this.#heap.addressOf(output)];
+    const epilogue = [...this.#epilogue(step), Number(step.relu)];
     const [n = 0, , h = 0, w = 0] = input.shape;
-    this.#parallel(this.#kernels.CONV2D, [
-      this.#heap.addressOf(input),
-      this.#heap.addressOf(output),
-      weight,
-      scale,
-      shift,
-      Number(relu),
-      h,
-      w,
-      input.stride,
-      layer.outChannels,
-      output.stride,
-      this.#places.scratch,
-      n * h * w,
-      Number(pool),
-    ]);
-  }
-
-  #conv2dInt8(
-    layer: Conv2d,
-    { index, batchNorm, relu }: Step,
-    { maxima }: Int8Workspace,
-    pool: boolean,
-    input: Placed,
-    output: Placed,
-    at: number,
-  ): void {
-    const { weight, weightScales } = this.#parameters.conv(index);
-    const { scale, shift } = this.#epilogue(index, batchNorm);
-    const [n = 0, , h = 0, w = 0] = input.shape;
+    const sizes = [h, w, input.stride, layer.outChannels, output.stride];
     const workspace = this.#heap.arena + at;
-    this.#parallel(this.#kernels.CONV2D_INT8, [
-      this.#heap.addressOf(input),
-      this.#heap.addressOf(output),
-      weight,
-      weightScales as number,
-      scale,
-      shift,
-      Number(relu),
-      Number(pool),
-      h,
-      w,
-      input.stride,
-      layer.outChannels,
-      output.stride,
-      n,
-      this.#places.scratch,
-      workspace,
-      workspace + maxima,
-      floatBits(layer.inputRange ?? 0),
-    ]);
+    if (winograd) {
+      const { size, block, together, workspace: parts } = winograd;
+      this.#parallel(kernels.WINOGRAD, [
+        ...ends,
+        transformed as number,
+        weight,
+        ...epilogue,
+        Number(pool),
+        ...sizes,
+        scratch,
+        workspace,
+        size,
+        block,
+        tileCount(size, n, h, w),
+        Number(together),
+        parts.own,
+        parts.inPlace,
+        parts.outPlace,
+      ]);
+    } else if (int8) {
+      this.#parallel(kernels.CONV2D_INT8, [
+        ...ends,
+        weight,
+        weightScales as number,
+        ...epilogue,
+        Number(pool),
+        ...sizes,
+        n,
+        scratch,
+        workspace,
+        workspace + int8.maxima,
+        floatBits(layer.inputRange ?? 0),
+      ]);
+    } else {
+      this.#parallel(kernels.CONV2D, [...ends, weight, ...epilogue, ...sizes, scratch, n * h * w, Number(pool)]);
+    }
   }
 
-  #winograd(
-    layer: Conv2d,
-    { index, batchNorm, relu }: Step,
-    winograd: Winograd,
-    pool: boolean,
-    input: Placed,
-    output: Placed,
-    at: number,
-  ): void {
-    const { size, block, together, workspace } = winograd;
-    const { weight, transformed } = this.#parameters.conv(index);
-    const { scale, shift } = this.#epilogue(index, batchNorm);
-    const [n = 0, , h = 0, w = 0] = input.shape;
-    this.#parallel(this.#kernels.WINOGRAD, [
-      this.#heap.addressOf(input),
-      this.#heap.addressOf(output),
-      transformed as number,
-      weight,
-      scale,
-      shift,
-      Number(relu),
-      Number(pool),
-      h,
-      w,
-      input.stride,
-      layer.outChannels,
-      output.stride,
-      this.#places.scratch,
-      this.#heap.arena + at,
-      size,
-      block,
-      tileCount(size, n, h, w),
-      Number(together),
-      workspace.own,
-      workspace.inPlace,
-      workspace.outPlace,
-    ]);
-  }
-
-  /** Where a convolution's epilogue is: its own, or that of the batch norm that is folded into it. */
-  #epilogue(index: number, batchNorm: BatchNorm2d | undefined): { scale: number; shift: number } {
-    if (batchNorm) return this.#parameters.norm(index + 1);
+  /** Where a convolution's scale and shift are: its own, or those of the batch norm that is folded into it. */
+  #epilogue({ index, batchNorm }: Step): [scale: number, shift: number] {
     const { scale, bias } = this.#parameters.conv(index);
-    return { scale, shift: bias };
+    if (!batchNorm) return [scale, bias];
+    const norm = this.#parameters.norm(index + 1);
+    return [norm.scale, norm.shift];
   }
 
   /** @param digits the address of a workspace in which it runs in whole numbers */
