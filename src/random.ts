@@ -139,25 +139,15 @@ export function normals(out: Float32Array, seed: number, options: { mean?: numbe
   fillNormal(out, new Mt19937(seed), options.mean ?? 0, options.std ?? 1);
 }
 
-/** Fills `out` as `tensor.uniform_(from, to)` does. */
-export function fillUniform(out: Float32Array, generator: Mt19937, from: number, to: number): void {
-  const low = Math.fround(from);
-  const range = Math.fround(Math.fround(to) - low);
-  if (!(range >= 0 && range < Number.POSITIVE_INFINITY)) {
-    throw new VGGNetError('INVALID_ARGUMENT', `A uniform range must be finite and ascending, got ${from} to ${to}`);
-  }
-  generator.fillUnit(out, range, low);
-}
-
 /** Values that are made together; what follows the last whole block is made with a block of its own. */
-const NORMAL_BLOCK = 16;
+export const NORMAL_BLOCK = 16;
 
 /**
  * Fills `out` as `tensor.normal_(mean, std)` does: from 16 values on in blocks of 16, and below that one by one
  * in double precision, which draws other numbers.
  *
  * A long tensor may be filled part by part, if every part but the last is a multiple of 16 and the last is at
- * least 16: see `normalParts`.
+ * least 16: see `normalParts` in weights/draws.ts.
  *
  * Method: Box and Muller, "A Note on the Generation of Random Normal Deviates", 1958.
  */
@@ -180,23 +170,6 @@ export function fillNormal(out: Float32Array, generator: Mt19937, mean: number, 
   if (size % NORMAL_BLOCK !== 0) {
     generator.fillUnit(out.subarray(size - NORMAL_BLOCK));
     boxMuller(out, size - NORMAL_BLOCK, size, meanF, stdF);
-  }
-}
-
-/** How many integers `fillNormal` draws for a tensor of at least 16 values. */
-export function normalDraws(size: number): number {
-  return size % NORMAL_BLOCK === 0 ? size : size + NORMAL_BLOCK;
-}
-
-/** Cuts a tensor of `size` values into parts of at most `most` (a multiple of 16) that `fillNormal` may fill in turn. */
-export function* normalParts(size: number, most: number): Generator<number, void, undefined> {
-  let left = size;
-  while (left > 0) {
-    let part = Math.min(left, most);
-    // The last part needs 16 values, since a tail is made with the values before it.
-    if (left > part && left - part < NORMAL_BLOCK) part -= NORMAL_BLOCK;
-    yield part;
-    left -= part;
   }
 }
 

@@ -24,7 +24,7 @@ import {
 } from './load.js';
 import { layerNamed } from './names.js';
 import type { ClassifyOptions, CreateOptions, ForwardOptions, OnGPU, Profile } from './options.js';
-import { withOptions } from './precision.js';
+import type { PrecisionOptions } from './precision.js';
 import { checkSeed } from './random.js';
 import { inferShapes } from './shape.js';
 import { readState, type StateEntry, saveState, stateEntries } from './state.js';
@@ -122,12 +122,13 @@ export class VGGNet {
     const config = withImageOptions(base, options);
     checkSeed(options.seed ?? 0);
     const backend = await createBackend(options);
-    let layers: readonly Layer[] = layersOf(config);
+    const plain = layersOf(config);
     const { weights } = options;
+    const withOptions = await precisionsOf(options);
     // A wrong one shows before anything is opened.
-    withOptions(layers, options);
+    withOptions(plain);
     const opened = typeof source === 'function' ? await source() : source;
-    layers = withOptions(withStored(layers, opened), options);
+    const layers = withOptions(withStored(plain, opened));
     const reopen = typeof source === 'function' ? source : weights === undefined ? undefined : reopener(weights);
     const loaded = await compileModel(backend, config, layers, opened, options, reopen);
     return new VGGNet(config, backend, layers, loaded, options.seed ?? 0);
@@ -460,6 +461,13 @@ export class VGGNet {
   #checkLive(): void {
     if (this.#disposed) throw new VGGNetError('DISPOSED', 'This model was disposed of');
   }
+}
+
+/** Gives layers what is asked for, by code that is loaded if anything is. */
+async function precisionsOf(options: PrecisionOptions): Promise<(layers: readonly Layer[]) => readonly Layer[]> {
+  if (options.precision === undefined && options.inputRanges === undefined) return (layers) => layers;
+  const { withOptions } = await import('./precision.js');
+  return (layers) => withOptions(layers, options);
 }
 
 /** Where results go. */

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { VGGNetError } from '../src/errors.js';
-import { fillNormal, fillUniform, Mt19937, normalParts, normals } from '../src/random.js';
+import { fillNormal, Mt19937, normals } from '../src/random.js';
 import { Tensor } from '../src/tensor.js';
+import { fillUniform, normalParts } from '../src/weights/draws.js';
 
 interface Sample {
   size: number;

@@ -41,9 +41,9 @@ export interface PretrainedSet {
 const TORCHVISION = 'https://download.pytorch.org/models/';
 
 /** torch.hub's rule: the digits after the name's last dash begin the digest. */
-function checkpoint(name: string, full?: { sha256: string; size: number }): PretrainedFile {
-  const prefix = /-([0-9a-f]{8})\.pth$/.exec(name)?.[1] as string;
-  return { format: 'pth', name, url: TORCHVISION + name, sha256: full?.sha256 ?? prefix, size: full?.size };
+function checkpoint(title: string, sha256: string, size?: number): PretrainedFile {
+  const name = `${title}-${sha256.slice(0, 8)}.pth`;
+  return { format: 'pth', name, url: TORCHVISION + name, sha256, size };
 }
 
 /** The same weights under timm's names, at a revision of their repository on the Hugging Face hub. */
@@ -80,41 +80,29 @@ const FEATURES_PRESET: ImagePreset = Object.freeze({
 /** The official weights that `VGGNet.fromPretrained` knows, with torchvision's figures. */
 export const PRETRAINED: readonly PretrainedSet[] = [
   imagenet('vgg11', 69.02, 88.628, [
-    checkpoint('vgg11-8a719046.pth'),
+    checkpoint('vgg11', '8a719046'),
     // Held by its digest alone: another file there is refused.
     timm('vgg11', 'main', '682c023808812148d4e60c76d80ad83dbeaf5d50eb1a952a0b836895003151e5'),
   ]),
-  imagenet('vgg13', 69.928, 89.246, [checkpoint('vgg13-19584684.pth')]),
+  imagenet('vgg13', 69.928, 89.246, [checkpoint('vgg13', '19584684')]),
   imagenet('vgg16', 71.592, 90.382, [
     timm(
       'vgg16',
       'b8d8aa2dd860af9233c8c67385a8097fd6c35d3f',
       '57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8',
     ),
-    checkpoint('vgg16-397923af.pth', {
-      sha256: '397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0',
-      size: 553_433_881,
-    }),
+    checkpoint('vgg16', '397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0', 553_433_881),
   ]),
   imagenet('vgg19', 72.376, 90.876, [
-    checkpoint('vgg19-dcbb9e9d.pth', {
-      sha256: 'dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44',
-      size: 574_673_361,
-    }),
+    checkpoint('vgg19', 'dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44', 574_673_361),
   ]),
-  imagenet('vgg11_bn', 70.37, 89.81, [checkpoint('vgg11_bn-6002323d.pth')]),
-  imagenet('vgg13_bn', 71.586, 90.374, [checkpoint('vgg13_bn-abd245e5.pth')]),
+  imagenet('vgg11_bn', 70.37, 89.81, [checkpoint('vgg11_bn', '6002323d')]),
+  imagenet('vgg13_bn', 71.586, 90.374, [checkpoint('vgg13_bn', 'abd245e5')]),
   imagenet('vgg16_bn', 73.36, 91.516, [
-    checkpoint('vgg16_bn-6c64b313.pth', {
-      sha256: '6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a',
-      size: 553_507_836,
-    }),
+    checkpoint('vgg16_bn', '6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a', 553_507_836),
   ]),
   imagenet('vgg19_bn', 74.218, 91.842, [
-    checkpoint('vgg19_bn-c79401a0.pth', {
-      sha256: 'c79401a0cf3cb42714e4182f5868c7a6f4f4534f5df9e956e2bb2098de41cbb6',
-      size: 574_769_405,
-    }),
+    checkpoint('vgg19_bn', 'c79401a0cf3cb42714e4182f5868c7a6f4f4534f5df9e956e2bb2098de41cbb6', 574_769_405),
   ]),
   {
     name: 'vgg16#IMAGENET1K_FEATURES',
@@ -127,6 +115,6 @@ export const PRETRAINED: readonly PretrainedSet[] = [
     top5: undefined,
     licence: 'BSD-3-Clause',
     source: 'https://github.com/amdegroot/ssd.pytorch#training-ssd',
-    files: [checkpoint('vgg16_features-amdegroot-88682ab5.pth')],
+    files: [checkpoint('vgg16_features-amdegroot', '88682ab5')],
   },
 ];

@@ -2,8 +2,9 @@ import type { ParameterChunk } from '../backend.js';
 import type { VGGConfig } from '../config.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { createLayers, type ParameterSpec, parametersOf } from '../layers.js';
-import { fillNormal, fillUniform, Mt19937, normalDraws, normalParts } from '../random.js';
+import { fillNormal, Mt19937 } from '../random.js';
 import { numel } from '../tensor.js';
+import { fillUniform, normalDraws, normalParts } from './draws.js';
 import { quoteName } from './header.js';
 import type { WeightSource } from './source.js';
 
