@@ -1,4 +1,4 @@
-import { VGGNetError } from './errors.js';
+import { messageOf, VGGNetError } from './errors.js';
 
 /** Reads a file that comes with the package: by fetch, or from the disk where the URL is a file's. */
 export async function readAsset(url: URL): Promise<Uint8Array<ArrayBuffer>> {
@@ -9,7 +9,7 @@ export async function readAsset(url: URL): Promise<Uint8Array<ArrayBuffer>> {
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
     return new Uint8Array(await response.arrayBuffer());
   } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause);
+    const message = messageOf(cause);
     throw new VGGNetError('IO', `Could not read ${url.href}, a file of the vggnet package: ${message}`, { cause });
   }
 }

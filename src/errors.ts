@@ -53,6 +53,11 @@ export class VGGNetError extends Error {
   }
 }
 
+/** The message of whatever was thrown. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
 /** Throws `ABORTED` if the signal has fired, and `INVALID_ARGUMENT` if it is none. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal && typeof signal.addEventListener !== 'function') {

@@ -1,4 +1,4 @@
-import { VGGNetError, type VGGNetErrorCode } from '../errors.js';
+import { messageOf, VGGNetError, type VGGNetErrorCode } from '../errors.js';
 import { printable } from './output.js';
 
 /** The command was used wrongly: exit code 2. */
@@ -24,7 +24,7 @@ export function exitCodeOf(error: unknown): 1 | 2 {
 
 /** Prints `vggnet: <message> (CODE)` on stderr. */
 export function reportFailure(error: unknown): void {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const code = error instanceof VGGNetError ? error.code : 'UNEXPECTED';
   process.stderr.write(`vggnet: ${printable(message)} (${code})\n`);
 }

@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { serve as listen } from '@hono/node-server';
 import type { DeviceName } from '../device.js';
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { createHandler, type RequestHandler } from '../serve/handler.js';
 import type { ServeOptions } from '../serve/options.js';
 import type { VGGNet } from '../vgg.js';
@@ -115,7 +115,7 @@ async function start({ fetch }: RequestHandler, hostname: string, port: number):
     }
     return await startInNode(fetch, hostname, port);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new VGGNetError('IO', `Cannot listen on ${urlOf(hostname, port)}: ${reason}`, { cause });
   }
 }

@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { nodeFs } from '../weights/node-fs.js';
 
 /* The parts of Node that the cache directory needs; Deno and Bun have them too. */
@@ -35,6 +35,6 @@ export function cacheError(what: string, cause: unknown): VGGNetError {
     EROFS: '; give another folder by cacheDir',
     ENOTDIR: '; give another folder by cacheDir',
   };
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = messageOf(cause);
   return new VGGNetError('IO', `${what}: ${reason}${hints[codeOf(cause) ?? ''] ?? ''}`, { cause });
 }

@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { type ImageHeader, nameOf } from './header.js';
 import { checkImageSize } from './limits.js';
 import type { PlainImage } from './raw-image.js';
@@ -54,7 +54,7 @@ export async function decodeWithCanvas(bytes: Uint8Array<ArrayBuffer>, header: I
   try {
     bitmap = await createImageBitmap(blob, AS_STORED);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new VGGNetError('INVALID_IMAGE', `${nameOf(header)} could not be decoded: ${why}`, { cause: error });
   }
   try {

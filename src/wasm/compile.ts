@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 
 /**
  * Compiles the bytes of a kernel build.
@@ -8,7 +8,7 @@ export async function compileBytes(bytes: Uint8Array<ArrayBuffer>): Promise<WebA
   try {
     return await WebAssembly.compile(bytes);
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     throw new VGGNetError(
       'BACKEND_UNAVAILABLE',
       `The kernels could not be compiled (a page's Content-Security-Policy has to allow 'wasm-unsafe-eval', and an edge worker has to resolve the package by the condition 'workerd'): ${why}`,

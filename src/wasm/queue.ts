@@ -1,5 +1,5 @@
 import type { RunOptions, StepTime } from '../backend.js';
-import { throwIfAborted, VGGNetError } from '../errors.js';
+import { messageOf, throwIfAborted, VGGNetError } from '../errors.js';
 import type { TensorData } from '../tensor.js';
 import type { Engine } from './engine.js';
 import { pause } from './pause.js';
@@ -8,7 +8,7 @@ import type { Plan } from './plan.js';
 /** What an engine threw, typed: whatever is not ours is a kernel that trapped, or a fault in the engine. */
 export function engineError(thrown: unknown): VGGNetError {
   if (thrown instanceof VGGNetError) return thrown;
-  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  const text = messageOf(thrown);
   return new VGGNetError('WORKER_CRASHED', `The engine failed: ${text}`, { cause: thrown });
 }
 

@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { listen } from './port.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
@@ -30,7 +30,7 @@ export function spawnNodeWorker(script: URL, { onMessage, onEnd }: SpawnOptions)
   if (!threads) throw new VGGNetError('BACKEND_UNAVAILABLE', 'This runtime has no workers; pass inline: true');
   // The program's own flags are not for it: '--input-type=module' would end it, '--import' load it twice.
   const worker = new threads.Worker(script, { name: 'vggnet', execArgv: [] });
-  worker.on('error', (error) => onEnd(error instanceof Error ? error.message : String(error), false));
+  worker.on('error', (error) => onEnd(messageOf(error), false));
   worker.on('exit', (code) => onEnd(`exit code ${code}`, true));
   // A port of its own: Deno's stand-ins for Node's events of workers look at every value of an array.
   const { port1, port2 } = new threads.MessageChannel();
@@ -98,7 +98,7 @@ export function startFromText(script: string): Worker {
 }
 
 export function workerRefused(cause: unknown): VGGNetError {
-  const why = cause instanceof Error ? cause.message : String(cause);
+  const why = messageOf(cause);
   const message = `A worker could not be started; pass inline: true to do without: ${why}`;
   return new VGGNetError('BACKEND_UNAVAILABLE', message, { cause });
 }

@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { within } from './wait.js';
 
 /*
@@ -34,7 +34,7 @@ export async function findAdapter(wait: number = ADAPTER_WAIT): Promise<FoundAda
   try {
     return await within(askForAdapter(), wait, () => new Error(`no adapter answered within ${wait / 1000} s`));
   } catch (error) {
-    return { missing: error instanceof Error ? error.message : String(error) };
+    return { missing: messageOf(error) };
   }
 }
 

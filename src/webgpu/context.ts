@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import type { Capabilities } from './kernel.js';
 import { Pipelines } from './pipelines.js';
 import { within } from './wait.js';
@@ -86,7 +86,7 @@ export class Context {
       if (error instanceof VGGNetError) throw error;
       // What fails because the device is lost may be told before the loss is: in Firefox a tenth of a second.
       await this.#settleLoss(1000);
-      const text = error instanceof Error ? error.message : String(error);
+      const text = messageOf(error);
       throw this.#lostError ?? new VGGNetError('GPU_ERROR', `${what}: ${text}`, { cause: error });
     }
   }

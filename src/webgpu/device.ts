@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { ADAPTER_WAIT, type FoundAdapter, findAdapter, requireAdapter } from './adapter.js';
 import { Context } from './context.js';
 import { within } from './wait.js';
@@ -113,7 +113,7 @@ export class DeviceSource {
       const late = (): Error => new Error(`no device came within ${ADAPTER_WAIT / 1000} s`);
       return await within(adapter.requestDevice(wanted), ADAPTER_WAIT, late);
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       throw new VGGNetError(
         'BACKEND_UNAVAILABLE',
         `device: 'webgpu' found the adapter '${description}', which gives no device: ${why}. device: 'wasm' runs everywhere`,

@@ -1,4 +1,4 @@
-import { throwIfAborted, VGGNetError } from '../errors.js';
+import { messageOf, throwIfAborted, VGGNetError } from '../errors.js';
 import { nodeFs } from './node-fs.js';
 
 /**
@@ -99,49 +99,35 @@ function responseSource(response: Response, label: string): ByteSource {
 }
 
 function memorySource(bytes: Uint8Array, label = 'the bytes'): ByteSource {
-  let position = 0;
-  const size = bytes.length;
-  return {
-    label,
-    size,
-    expectedSize: size,
-    read(into) {
-      // Detached since it was opened.
-      if (bytes.length === 0) return Promise.resolve(0);
-      const part = bytes.subarray(position, position + into.length);
-      into.set(part);
-      position += part.length;
-      return Promise.resolve(part.length);
-    },
-    skip(count) {
-      const skipped = Math.min(count, size - position);
-      position += skipped;
-      return Promise.resolve(skipped);
-    },
-    seek(to) {
-      position = Math.min(to, size);
-    },
-    close: () => Promise.resolve(),
-  };
+  // None are left if the buffer was detached since it was opened.
+  return seekable(label, bytes.length, (from, to) => (bytes.length === 0 ? [] : bytes.subarray(from, to)));
 }
 
 function blobSource(blob: Blob): ByteSource {
-  let position = 0;
-  const { size } = blob;
   const label = 'name' in blob && typeof blob.name === 'string' ? `file '${blob.name}'` : 'the blob';
+  return seekable(label, blob.size, async (from, to) => {
+    try {
+      return new Uint8Array(await blob.slice(from, to).arrayBuffer());
+    } catch (cause) {
+      throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
+    }
+  });
+}
+
+type Bytes = ArrayLike<number>;
+
+/** @param part gives the bytes between two places, the second of which may be after the end */
+function seekable(label: string, size: number, part: (from: number, to: number) => Bytes | Promise<Bytes>): ByteSource {
+  let position = 0;
   return {
     label,
     size,
     expectedSize: size,
     async read(into) {
-      try {
-        const part = new Uint8Array(await blob.slice(position, position + into.length).arrayBuffer());
-        into.set(part);
-        position += part.length;
-        return part.length;
-      } catch (cause) {
-        throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
-      }
+      const bytes = await part(position, position + into.length);
+      into.set(bytes);
+      position += bytes.length;
+      return bytes.length;
     },
     skip(count) {
       const skipped = Math.min(count, size - position);
@@ -246,8 +232,8 @@ function chunksOf(stream: ReadableStream<Uint8Array>): {
 
 /** The message of whatever was thrown, with what it was caused by: fetch says only 'fetch failed'. */
 export function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error ? `${error.message} (${error.cause.message})` : error.message;
+  const text = messageOf(error);
+  return error instanceof Error && error.cause instanceof Error ? `${text} (${error.cause.message})` : text;
 }
 
 function isStream(input: object): input is ReadableStream<Uint8Array> {

@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { throwIfAborted, VGGNetError } from '../errors.js';
+import { messageOf, throwIfAborted, VGGNetError } from '../errors.js';
 import { abortable } from './abort.js';
 import type { ByteSource } from './bytes.js';
 import { nodeFs } from './node-fs.js';
@@ -150,5 +150,5 @@ async function targetOf(path: string | URL, fs: Files): Promise<string> {
 
 function ioError(what: string, cause: unknown): VGGNetError {
   if (cause instanceof VGGNetError) return cause;
-  return new VGGNetError('IO', `${what}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  return new VGGNetError('IO', `${what}: ${messageOf(cause)}`, { cause });
 }

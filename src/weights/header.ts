@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { formatShape } from '../tensor.js';
 import { DTYPE_BITS } from './dtype.js';
 import type { WeightEntry } from './source.js';
@@ -56,7 +56,7 @@ export function parseHeader(bytes: Uint8Array, label: string): Header {
   try {
     parsed = JSON.parse(text);
   } catch (error) {
-    return fail(`the header is not JSON (${trim(error instanceof Error ? error.message : String(error))})`);
+    return fail(`the header is not JSON (${trim(messageOf(error))})`);
   }
   const duplicate = findDuplicateKey(text);
   if (duplicate !== undefined) fail(`the name ${quoteName(duplicate)} comes twice in the header`);

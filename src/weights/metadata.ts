@@ -1,5 +1,5 @@
 import { type Architecture, MODEL_NAMES, type ModelOptions, resolveConfig, type VGGConfig } from '../config.js';
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { type ImagePreset, presetChannels, validatePreset } from '../image/preset.js';
 import { quoteName } from './header.js';
 
@@ -87,7 +87,7 @@ function checked<T>(check: () => T): T {
   try {
     return check();
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new VGGNetError('INVALID_WEIGHTS_FILE', `The model description is wrong: ${reason}`, { cause });
   }
 }
