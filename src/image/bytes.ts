@@ -1,4 +1,5 @@
 import { throwIfAborted, VGGNetError } from '../errors.js';
+import { nodeFs } from '../weights/node-fs.js';
 import { checkImageBytes, IMAGE_LIMITS } from './limits.js';
 
 /** What the bytes of an image file can be read from. */
@@ -47,8 +48,7 @@ function readLocation(input: string | URL, signal?: AbortSignal): Promise<Uint8A
     const known = [...URL_SCHEMES].join(', ');
     throw new VGGNetError('INVALID_ARGUMENT', `An image's URL begins with one of ${known}, got '${input.protocol}'`);
   }
-  const fs = globalThis.process?.getBuiltinModule?.('node:fs/promises');
-  if (fs && (!isUrl || url.protocol === 'file:')) return readFile(fs, isUrl ? url : String(input), signal);
+  if (nodeFs() && (!isUrl || url.protocol === 'file:')) return readFile(isUrl ? url : String(input), signal);
   return readUrl(isUrl ? url.href : String(input), signal);
 }
 
@@ -58,42 +58,14 @@ function shorten(location: string | URL): string {
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
-/** Bytes read at once; between two reads the signal is looked at. */
-const READ_STEP = 4 * 2 ** 20;
-
-async function readFile(
-  fs: typeof import('node:fs/promises'),
-  path: string | URL,
-  signal?: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer>> {
+async function readFile(path: string | URL, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   try {
-    // Before it is opened: opening a pipe waits for its writer, perhaps for ever.
-    const { size } = await regularFile(fs, path);
-    checkImageBytes(size);
-    const file = await fs.open(path);
-    try {
-      const bytes = new Uint8Array(size);
-      let filled = 0;
-      while (filled < size) {
-        throwIfAborted(signal);
-        const { bytesRead } = await file.read(bytes, filled, Math.min(size - filled, READ_STEP), null);
-        if (bytesRead === 0) break;
-        filled += bytesRead;
-      }
-      return bytes.subarray(0, filled);
-    } finally {
-      await file.close();
-    }
+    const { readRegularFile } = await import('./file.js');
+    return await readRegularFile(path, signal);
   } catch (error) {
     if (error instanceof VGGNetError) throw error;
     throw new VGGNetError('IO', `Could not read the image '${shorten(path)}': ${messageOf(error)}`, { cause: error });
   }
-}
-
-async function regularFile(fs: typeof import('node:fs/promises'), path: string | URL): Promise<{ size: number }> {
-  const stat = await fs.stat(path);
-  if (!stat.isFile()) throw new Error('it is not a regular file');
-  return stat;
 }
 
 async function readUrl(url: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
