@@ -1,5 +1,5 @@
 import { messageOf, VGGNetError } from '../errors.js';
-import type { Capabilities } from './kernel.js';
+import type { Capabilities, Limits } from './kernel.js';
 import { Pipelines } from './pipelines.js';
 import { within } from './wait.js';
 
@@ -14,8 +14,8 @@ const LITTLE = 2 ** 20;
 export interface ContextOptions {
   /** False for the caller's own device, which is left alive at the end. */
   readonly owned: boolean;
-  /** Stand in for the device's own limits where they are lower, for tests. */
-  readonly limits?: Partial<Record<keyof GPUSupportedLimits, number>> | undefined;
+  /** Stand in for the device's own, for tests. */
+  readonly limits?: Partial<Limits> | undefined;
 }
 
 /** A device with what is made once for it: pipelines, and the list of its buffers. */
@@ -34,8 +34,9 @@ export class Context {
   constructor(device: GPUDevice, { owned, limits }: ContextOptions) {
     this.device = device;
     this.#owned = owned;
+    const { maxBufferSize, maxStorageBufferBindingSize, maxTextureDimension2D } = device.limits;
     this.capabilities = {
-      limits: limits ? lowered(device.limits, limits) : device.limits,
+      limits: { maxBufferSize, maxStorageBufferBindingSize, maxTextureDimension2D, ...limits },
       f16: device.features.has('shader-f16'),
       // Of narrow subgroups, as drivers that compute on the CPU have them, the reductions are slower than those by memory.
       subgroups: device.features.has('subgroups' as GPUFeatureName) && (device.adapterInfo?.subgroupMinSize ?? 0) >= 16,
@@ -181,15 +182,4 @@ export class Context {
     this.#buffers.clear();
     if (this.#owned) this.device.destroy();
   }
-}
-
-/** Limits that are no higher than some given. */
-function lowered(limits: GPUSupportedLimits, most: Partial<Record<string, number>>): GPUSupportedLimits {
-  return new Proxy(limits, {
-    get(target, name) {
-      const value = Reflect.get(target, name) as unknown;
-      const bound = most[String(name)];
-      return typeof value === 'number' && bound !== undefined ? Math.min(value, bound) : value;
-    },
-  });
 }

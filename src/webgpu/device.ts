@@ -1,6 +1,7 @@
 import { messageOf, VGGNetError } from '../errors.js';
 import { ADAPTER_WAIT, type FoundAdapter, findAdapter, requireAdapter } from './adapter.js';
 import { Context } from './context.js';
+import type { Limits } from './kernel.js';
 import { within } from './wait.js';
 
 /** What of an adapter's limits a network can make use of. */
@@ -20,13 +21,11 @@ const LIMITS = [
 /** What helps where it is there. */
 const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
 
-export type LimitName = (typeof LIMITS)[number];
-
 export interface DeviceSourceOptions {
   /** The caller's own device, which is never destroyed here and can't be replaced when it is lost. */
   readonly gpuDevice?: GPUDevice | undefined;
   /** Do with lower limits than the adapter has, for tests; 'default' asks for none at all. */
-  readonly limits?: Partial<Record<LimitName, number>> | 'default' | undefined;
+  readonly limits?: Partial<Limits> | 'default' | undefined;
   /** Do without these features, for tests. */
   readonly without?: readonly string[] | undefined;
 }
@@ -97,7 +96,7 @@ export class DeviceSource {
     return new Context(await this.#request(found), { owned: true, limits: this.#lowered() });
   }
 
-  #lowered(): Partial<Record<LimitName, number>> | undefined {
+  #lowered(): Partial<Limits> | undefined {
     const { limits } = this.#options;
     return limits === 'default' ? undefined : limits;
   }

@@ -29,9 +29,15 @@ export interface Dispatch {
   readonly workgroups: readonly [number, number, number];
 }
 
+/** Those of a device's limits that decide how work is cut. */
+export type Limits = Pick<
+  GPUSupportedLimits,
+  'maxBufferSize' | 'maxStorageBufferBindingSize' | 'maxTextureDimension2D'
+>;
+
 /** What the kernels may count on: the device's limits and features, as granted. */
 export interface Capabilities {
-  readonly limits: GPUSupportedLimits;
+  readonly limits: Limits;
   /** Half-precision types in shaders (`shader-f16`). */
   readonly f16: boolean;
   /**
