@@ -25,7 +25,7 @@ interface Parsed {
 }
 
 /** The short names for those of a source. */
-type ShortNames = Readonly<Record<'name' | 'member', ReadonlyMap<string, string>>>;
+export type ShortNames = Readonly<Record<'name' | 'member', ReadonlyMap<string, string>>>;
 
 /** The text of a file in shaders/ in fewer bytes, for the same program. */
 export function minifiedShader(path: string | URL): string {
@@ -36,7 +36,7 @@ export function minifiedShader(path: string | URL): string {
 let ofAllShaders: ShortNames | undefined;
 
 /** A shader's text in fewer bytes, for the same program. */
-export function minifyWGSL(text: string, names = shortNames([text])): string {
+export function minifyWGSL(text: string, names: ShortNames = shortNames([text])): string {
   const { tokens, kinds } = parse(text);
   return (
     tokens

@@ -127,7 +127,7 @@ export class Context {
    * @param what for the message, if not the label
    * @throws VGGNetError as `attempt`
    */
-  async submit(label: string, record: (encoder: GPUCommandEncoder) => void, what = label): Promise<void> {
+  async submit(label: string, record: (encoder: GPUCommandEncoder) => void, what: string = label): Promise<void> {
     const { checked } = this.attempt(what, () => {
       const encoder = this.device.createCommandEncoder({ label });
       record(encoder);
