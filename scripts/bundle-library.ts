@@ -5,8 +5,8 @@ import { forBundlers, withTypes } from './annotate.js';
 import { minifiedShader } from './minify-wgsl.js';
 
 /*
- * The scripts of the library, by Rolldown: what its parts share is two files, and what is loaded on demand is a file for
- * each demand. esbuild, which bundles the rest, would cut the former into two dozen files.
+ * The scripts of the library, by Rolldown: what is needed at once is an entry's file and two that all share, and what is
+ * loaded on demand is a file for each demand. esbuild, which bundles the rest, would cut the former into two dozen files.
  */
 
 export interface LibraryOptions {
