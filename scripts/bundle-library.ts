@@ -80,8 +80,8 @@ export async function bundleLibrary(options: LibraryOptions): Promise<string[]> 
       groups: [
         // Apart, so that a bundler which is asked for the tables alone passes over all the rest, whatever it can prove.
         { name: 'architectures', test: /[\\/]src[\\/]architectures\.ts$/, priority: 1 },
-        { name: `${options.prefix}core`, test: (id) => leaves.has(id) },
-        { name: `${options.prefix}load`, test: (id) => loaders.has(id) },
+        { name: `${options.prefix}core`, test: (id) => leaves.has(id) && !CATALOG.test(id) },
+        { name: `${options.prefix}load`, test: (id) => loaders.has(id) || CATALOG.test(id) },
       ],
     },
   });
@@ -93,6 +93,9 @@ export async function bundleLibrary(options: LibraryOptions): Promise<string[]> 
   }
   return output.filter(isChunk).flatMap((chunk) => chunk.moduleIds);
 }
+
+/** Not in `core`, which it would follow wherever that goes: bundlers can't tell that its calls have no effect. */
+const CATALOG = /[\\/]src[\\/]hub[\\/]catalog\.ts$/;
 
 interface Shared {
   readonly leaves: ReadonlySet<string>;

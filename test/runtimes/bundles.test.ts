@@ -11,7 +11,7 @@ import { ISOLATED, type Server, STRICT_CSP, serve } from './server.js';
 
 /* Applications that bundle the installed package, opened in Chromium; and what a browser has to download of it. */
 
-/** Kilobytes (1000 bytes) that all of the package may take, as gzip -9 leaves it. It takes 71.8; the aim is 60. */
+/** Kilobytes (1000 bytes) that all of the package may take, as gzip -9 leaves it. It takes 71.9; the aim is 60. */
 const LIMIT_KB = 72;
 
 const csp = { 'Content-Security-Policy': `${STRICT_CSP}; img-src 'self' data:` };
