@@ -1,4 +1,4 @@
-import { throwIfAborted, VGGNetError } from '../errors.js';
+import { messageOf, throwIfAborted, VGGNetError } from '../errors.js';
 import { nodeFs } from '../weights/node-fs.js';
 import { checkImageBytes, IMAGE_LIMITS } from './limits.js';
 
@@ -64,7 +64,7 @@ async function readFile(path: string | URL, signal?: AbortSignal): Promise<Uint8
     return await readRegularFile(path, signal);
   } catch (error) {
     if (error instanceof VGGNetError) throw error;
-    throw new VGGNetError('IO', `Could not read the image '${shorten(path)}': ${messageOf(error)}`, { cause: error });
+    throw new VGGNetError('IO', `Could not read the image '${shorten(path)}': ${causeOf(error)}`, { cause: error });
   }
 }
 
@@ -76,7 +76,7 @@ async function readUrl(url: string, signal?: AbortSignal): Promise<Uint8Array<Ar
     response = await fetch(url, signal ? { signal } : {});
   } catch (error) {
     throwIfAborted(signal);
-    throw new VGGNetError('IO', `Could not fetch the image '${shorten(url)}': ${messageOf(error)}`, { cause: error });
+    throw new VGGNetError('IO', `Could not fetch the image '${shorten(url)}': ${causeOf(error)}`, { cause: error });
   }
   return readResponse(response, `'${shorten(url)}'`, signal);
 }
@@ -122,7 +122,7 @@ async function readStream(
     cancel();
     throwIfAborted(signal);
     if (error instanceof VGGNetError) throw error;
-    throw new VGGNetError('IO', `Could not read the image from ${from}: ${messageOf(error)}`, { cause: error });
+    throw new VGGNetError('IO', `Could not read the image from ${from}: ${causeOf(error)}`, { cause: error });
   } finally {
     signal?.removeEventListener('abort', cancel);
   }
@@ -136,7 +136,7 @@ async function readStream(
 }
 
 /** fetch says only 'fetch failed', and why in its cause. */
-function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error && error.cause.message ? error.cause.message : error.message;
+function causeOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error && cause.message ? cause.message : messageOf(error);
 }

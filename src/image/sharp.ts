@@ -1,4 +1,4 @@
-import { VGGNetError } from '../errors.js';
+import { messageOf, VGGNetError } from '../errors.js';
 import { type ImageHeader, nameOf } from './header.js';
 import { IMAGE_LIMITS } from './limits.js';
 import type { RawImage } from './raw-image.js';
@@ -59,7 +59,7 @@ export async function decodeWithSharp(bytes: Uint8Array<ArrayBuffer>, header: Im
     if (isCmyk) return { data: cmykToRGB(data), width, height, channels: 3 };
     return { data: isDeep ? scale16(data) : data, width, height, channels: info.channels as 1 | 2 | 3 | 4 };
   } catch (error) {
-    const why = error instanceof Error ? error.message.trim() : String(error);
+    const why = messageOf(error).trim();
     throw new VGGNetError('INVALID_IMAGE', `${nameOf(header)} could not be decoded: ${why}`, { cause: error });
   }
 }

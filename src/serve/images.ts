@@ -1,3 +1,4 @@
+import { messageOf } from '../errors.js';
 import { decodeImage } from '../image/decode.js';
 import { readImageHeader } from '../image/header.js';
 import { preprocess } from '../image/preprocess.js';
@@ -23,11 +24,7 @@ export async function imageFiles(request: Request): Promise<{ files: File[]; man
   const type = (request.headers.get('content-type') ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
   if (type === 'multipart/form-data') {
     const form = await request.formData().catch((error: unknown) => {
-      throw new RequestError(
-        400,
-        'INVALID_FORM',
-        `The form cannot be read: ${error instanceof Error ? error.message : error}`,
-      );
+      throw new RequestError(400, 'INVALID_FORM', `The form cannot be read: ${messageOf(error)}`);
     });
     const parts = [...form].map(([, value]) => value).filter((value) => typeof value !== 'string');
     if (parts.length === 0) throw new RequestError(400, 'NO_IMAGE', 'Expected a file in the form, got none');

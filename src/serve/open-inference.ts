@@ -1,3 +1,4 @@
+import { messageOf } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { RequestError } from './failure.js';
 
@@ -51,7 +52,7 @@ function parseObject(bytes: Uint8Array): Json {
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    throw invalid(`The request is not JSON: ${error instanceof Error ? error.message : error}`);
+    throw invalid(`The request is not JSON: ${messageOf(error)}`);
   }
   return asObject(value, 'The request');
 }

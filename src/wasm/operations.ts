@@ -104,9 +104,11 @@ export class Operations {
   #conv2d(layer: Conv2d, step: Step, { input, output, winograd, int8, pool, workspace: at }: Call): void {
     const kernels = this.#kernels;
     const { scratch } = this.#places;
-    const { weight, weightScales, transformed } = this.#parameters.conv(step.index);
+    const { weight, weightScales, transformed, scale, bias } = this.#parameters.conv(step.index);
+    // Its own, or those of the batch norm that is folded into it.
+    const norm = step.batchNorm ? this.#parameters.norm(step.index + 1) : { scale, shift: bias };
     const ends = [this.#heap.addressOf(input), this.#heap.addressOf(output)];
-    const epilogue = [...this.#epilogue(step), Number(step.relu)];
+    const epilogue = [norm.scale, norm.shift, Number(step.relu)];
     const [n = 0, , h = 0, w = 0] = input.shape;
     const sizes = [h, w, input.stride, layer.outChannels, output.stride];
     const workspace = this.#heap.arena + at;
@@ -146,14 +148,6 @@ export class Operations {
     } else {
       this.#parallel(kernels.CONV2D, [...ends, weight, ...epilogue, ...sizes, scratch, n * h * w, Number(pool)]);
     }
-  }
-
-  /** Where a convolution's scale and shift are: its own, or those of the batch norm that is folded into it. */
-  #epilogue({ index, batchNorm }: Step): [scale: number, shift: number] {
-    const { scale, bias } = this.#parameters.conv(index);
-    if (!batchNorm) return [scale, bias];
-    const norm = this.#parameters.norm(index + 1);
-    return [norm.scale, norm.shift];
   }
 
   /** @param digits the address of a workspace in which it runs in whole numbers */

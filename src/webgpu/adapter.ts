@@ -55,7 +55,7 @@ async function findGPU(): Promise<GPU | MissingAdapter> {
     try {
       return await dawn;
     } catch (error) {
-      const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
+      const why = messageOf(error).split('\n')[0];
       return { missing: `Node has WebGPU by the package webgpu: run \`npm install webgpu\` (${why})` };
     }
   }

@@ -127,13 +127,13 @@ export class Context {
    * @param what for the message, if not the label
    * @throws VGGNetError as `attempt`
    */
-  async submit(label: string, record: (encoder: GPUCommandEncoder) => void, what: string = label): Promise<void> {
+  submit(label: string, record: (encoder: GPUCommandEncoder) => void, what: string = label): Promise<void> {
     const { checked } = this.attempt(what, () => {
       const encoder = this.device.createCommandEncoder({ label });
       record(encoder);
       this.device.queue.submit([encoder.finish({ label })]);
     });
-    await checked;
+    return checked;
   }
 
   /** A buffer of at least `size` bytes, a multiple of 4. Its label names the layer. */

@@ -160,7 +160,7 @@ export class Parameters {
       for (let from = 0; from < out.length; from += most) {
         const count = Math.min(most, out.length - from);
         await this.#readPiece(parameter, from, count, target, label);
-        await this.#context.wait(target.mapAsync(USAGE.MAP_READ, 0, count * 4), label);
+        await this.#context.wait(target.mapAsync(USAGE.mapModeRead, 0, count * 4), label);
         out.set(new Float32Array(target.getMappedRange(0, count * 4)), from);
         target.unmap();
       }
@@ -187,7 +187,7 @@ export class Parameters {
           encoder.copyBufferToBuffer(buffer, 0, target, (starts[i] as number) * 4, (sizes[i] as number) * 4);
         }
       });
-      await this.#context.wait(target.mapAsync(USAGE.MAP_READ), label);
+      await this.#context.wait(target.mapAsync(USAGE.mapModeRead), label);
       const all = new Float32Array(target.getMappedRange()).slice();
       return new Map(
         names.map((name, i) => {

@@ -77,7 +77,7 @@ export class Readback {
       const size = numel(shape.slice(1));
       await Promise.all(
         pieces.map(async ({ buffer, from, bytes }) => {
-          await this.#context.wait(buffer.mapAsync(USAGE.MAP_READ, 0, bytes), `reading ${name}`);
+          await this.#context.wait(buffer.mapAsync(USAGE.mapModeRead, 0, bytes), `reading ${name}`);
           tensor.data.set(new Float32Array(buffer.getMappedRange(0, bytes)), from * size);
           buffer.unmap();
         }),

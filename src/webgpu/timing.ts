@@ -35,7 +35,7 @@ async function byTimestamps(context: Context, { before, steps, after }: Timed): 
       encoder.copyBufferToBuffer(resolved, 0, read, 0, count * 8);
     };
     await context.submit('profile', record, 'the profile');
-    await context.wait(read.mapAsync(USAGE.MAP_READ), 'the profile');
+    await context.wait(read.mapAsync(USAGE.mapModeRead), 'the profile');
     const times = new BigUint64Array(read.getMappedRange());
     // A clock may be set back between two passes.
     return steps.map((_, i) => Math.max(0, Number((times[2 * i + 1] as bigint) - (times[2 * i] as bigint)) / 1e6));

@@ -6,5 +6,5 @@ export const copyTarget = 0x8;
 export const uniform = 0x40;
 export const storage = 0x80;
 export const queryResolve = 0x200;
-/** The GPUMapMode of that name. */
-export const MAP_READ = 0x1;
+/** `GPUMapMode.READ`. */
+export const mapModeRead = 0x1;
