@@ -6,14 +6,17 @@
  * indirect algorithm: Dukhan, "The Indirect Convolution Algorithm", 2019). The rows of A of one block and one slice
  * of K are packed in panels of MR rows just before use.
  *
- * The loops are those of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008: the
- * packed block of A stays in L2, a slice of a panel of B (16 KiB) in L1, a tile of C in registers.
+ * The loops are those of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008, with the
+ * operands changed: a packed panel of A (12 KiB) stays in L1, a group of panels of B in L2, a tile of C in registers. B is
+ * the larger one, is packed long before, and often comes from memory, which gives it faster in long runs.
  */
 import { V } from './simd';
 import { MR, NR, ROW, foursOf, rowA, sliceMode, tile, tile4x8 } from './tile';
 
 /** Most steps of K in a slice, between a load and a store of the accumulators. */
 export const KC: i32 = 512;
+/** Bytes of a slice of the panels of B that all rows of a block go through before the next ones do. */
+const GROUP: i32 = 256 << 10;
 /** Rows of a block: a multiple of both tiles' rows. */
 export const MC: i32 = 120;
 /** Bytes of scratch that a product needs: a table of MC rows, and the packed block of A. */
@@ -57,13 +60,18 @@ export function gemmBlock(
     }
     const mode = sliceMode(slice, slices);
     const slab = b + (<usize>(run * length + from) << 5);
-    for (let panel = first; panel < last; panel++) {
-      const columns = slab + (<usize>panel * <usize>k << 5);
-      for (let row = 0; row < high; row += MR) {
-        tile(rows + <usize>row * ROW, packed + (<usize>(row * steps) << 2), columns, steps, panel, mode);
-      }
-      for (let row = high; row < all; row += 4) {
-        tile4x8(rows + <usize>row * ROW, packed + (<usize>(row * steps) << 2), columns, steps, panel, mode);
+    const group = max(1, GROUP / (steps << 5));
+    for (let start = first; start < last; start += group) {
+      const end = min(last, start + group);
+      for (let row = 0; row < all; ) {
+        const height = row < high ? MR : 4;
+        const entries = rows + <usize>row * ROW, a = packed + (<usize>(row * steps) << 2);
+        for (let panel = start; panel < end; panel++) {
+          const columns = slab + (<usize>panel * <usize>k << 5);
+          if (height == MR) tile(entries, a, columns, steps, panel, mode);
+          else tile4x8(entries, a, columns, steps, panel, mode);
+        }
+        row += height;
       }
     }
   }

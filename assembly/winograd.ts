@@ -10,11 +10,11 @@
  * Activations are padded NHWC, as in conv2d.ts.
  */
 import { SCRATCH, gemmBlock, panelsOf } from './gemm';
-import { V, madd, relu4 } from './simd';
+import { V, madd } from './simd';
 import { barrier, cut } from './team';
 import { NR, ROW, setEpilogue } from './tile';
-import { input4, output4, weight4 } from './winograd4';
-import { input6, output6, weight6 } from './winograd6';
+import { constants4, input4, output4, weight4 } from './winograd4';
+import { constants6, input6, output6, weight6 } from './winograd6';
 
 @unmanaged
 export class WinogradArgs {
@@ -37,7 +37,7 @@ export class WinogradArgs {
   outStride: i32;
   /** SCRATCH bytes for each thread. */
   scratch: usize;
-  /** `own` bytes for each thread, and then for each block (m + 2)² times `inPlace` and as often `outPlace`. */
+  /** `own` bytes for each thread, and then for each block its tiles' inputs, and their products. */
   workspace: usize;
   /** m: 4 or 6 */
   size: i32;
@@ -47,9 +47,9 @@ export class WinogradArgs {
   tiles: i32;
   /** The threads share each block; otherwise there is one for each thread. */
   together: i32;
-  /** Bytes that a thread needs for itself: a tile of inputs, one of outputs, (m + 2)² vectors. */
+  /** Bytes that a thread needs for itself: a tile of inputs, one of outputs, (m + 2)² vectors, the constants. */
   own: i32;
-  /** Bytes from one place to the next of a block's inputs, and of its products. */
+  /** Bytes from one place to the next of a tile's inputs, and of its products. */
   inPlace: i32;
   outPlace: i32;
 }
@@ -61,6 +61,13 @@ function placesOf(size: i32): i32 {
   return (size + 2) * (size + 2);
 }
 
+/** Bytes from one tile of a block to the next: a line more than its places, so that not all fall into one set of L1. */
+// @ts-ignore: decorator
+@inline
+function tileBytes(size: i32, place: usize): usize {
+  return <usize>placesOf(size) * place + 64;
+}
+
 /**
  * With `together` the threads go through each block as one team: where there are few tiles, and where the weights do
  * not fit into a cache, so that they are read once. Otherwise each thread has tiles of its own.
@@ -70,14 +77,17 @@ export function winograd(args: WinogradArgs, thread: i32, threads: i32): void {
   const size = args.size, block = args.block, inStride = args.inStride, outStride = args.outStride;
   const places = placesOf(size);
   const inPlace = <usize>args.inPlace, outPlace = <usize>args.outPlace;
+  const inTile = tileBytes(size, inPlace), outTile = tileBytes(size, outPlace);
   const edge = args.workspace + <usize>(thread * args.own), tile = edge + (<usize>(places * inStride) << 2);
   const vectors = tile + (<usize>(size * size * outStride) << 2);
   const inputs =
     args.workspace +
     <usize>(threads * args.own) +
-    (together ? 0 : <usize>(thread * places) * (inPlace + outPlace));
-  const sums = inputs + <usize>places * inPlace;
+    (together ? 0 : <usize>(thread * block) * (inTile + outTile));
+  const sums = inputs + <usize>block * inTile;
   const rows = args.scratch + <usize>(thread * SCRATCH);
+  if (size == 4) constants4(vectors);
+  else constants6(vectors);
 
   const from = together ? 0 : cut(args.tiles, 1, thread, threads);
   const to = together ? args.tiles : cut(args.tiles, 1, thread + 1, threads);
@@ -86,13 +96,13 @@ export function winograd(args: WinogradArgs, thread: i32, threads: i32): void {
     const count = min(block, to - first);
     const firstTile = cut(count, 1, part, parts), lastTile = cut(count, 1, part + 1, parts);
     for (let t = firstTile; t < lastTile; t++) {
-      inputTile(args, first + t, inputs + (<usize>(t * inStride) << 2), inPlace, edge, vectors);
+      inputTile(args, first + t, inputs + <usize>t * inTile, inPlace, edge, vectors);
     }
     if (together) barrier();
     products(args, count, part, parts, rows, inputs, sums);
     if (together) barrier();
     for (let t = firstTile; t < lastTile; t++) {
-      outputTile(args, first + t, sums + (<usize>(t * outStride) << 2), outPlace, tile, vectors, rows);
+      outputTile(args, first + t, sums + <usize>t * outTile, outPlace, tile, vectors, rows);
     }
   }
 }
@@ -101,6 +111,7 @@ export function winograd(args: WinogradArgs, thread: i32, threads: i32): void {
 function products(args: WinogradArgs, count: i32, part: i32, parts: i32, rows: usize, inputs: usize, sums: usize): void {
   const inStride = args.inStride, outStride = args.outStride;
   const inPlace = <usize>args.inPlace, outPlace = <usize>args.outPlace;
+  const inTile = tileBytes(args.size, inPlace), outTile = tileBytes(args.size, outPlace);
   const panels = panelsOf(args.outChannels), all = placesOf(args.size) * panels;
   const weightPlace = <usize>(panels * NR * inStride) << 2;
   const end = cut(all, 1, part + 1, parts);
@@ -110,8 +121,8 @@ function products(args: WinogradArgs, count: i32, part: i32, parts: i32, rows: u
     const lastPanel = min(panels, firstPanel + end - at);
     for (let t = 0; t < count; t++) {
       const entry = rows + <usize>t * ROW;
-      store<usize>(entry, inputs + <usize>place * inPlace + (<usize>(t * inStride) << 2));
-      store<usize>(entry, sums + <usize>place * outPlace + (<usize>(t * outStride) << 2), 4);
+      store<usize>(entry, inputs + <usize>place * inPlace + <usize>t * inTile);
+      store<usize>(entry, sums + <usize>place * outPlace + <usize>t * outTile, 4);
     }
     gemmBlock(rows, count, args.weights + <usize>place * weightPlace, firstPanel, lastPanel, 1, inStride, 0);
     at += lastPanel - firstPanel;
@@ -147,23 +158,16 @@ function inputTile(args: WinogradArgs, index: i32, out: usize, place: usize, edg
 function outputTile(
   args: WinogradArgs, index: i32, from: usize, place: usize, tile: usize, vectors: usize, rows: usize,
 ): void {
-  const size = args.size, pixel = <usize>args.outStride << 2;
-  let finite = f32x4.splat(0);
+  const pixel = <usize>args.outStride << 2;
+  let largest = i32x4.splat(0);
   locate(args, index);
   for (let c: usize = 0; c < pixel; c += V) {
-    if (size == 4) output4(from + c, place, vectors);
+    if (args.size == 4) output4(from + c, place, vectors);
     else output6(from + c, place, vectors);
-    const scale = v128.load(args.scale + c), shift = v128.load(args.shift + c);
-    for (let v = vectors, end = vectors + <usize>(size * size) * V; v < end; v += V) {
-      let value = madd(v128.load(v), scale, shift);
-      // x · 0 is 0 for a number, and NaN for NaN and the infinities.
-      finite = madd(value, f32x4.splat(0), finite);
-      if (args.relu) value = relu4(value);
-      v128.store(v, value);
-    }
-    storeTile(args, vectors, V, c);
+    largest = i32x4.max_u(largest, finishTile(args, vectors, c));
   }
-  if (v128.any_true(f32x4.ne(finite, finite))) directTile(args, index, tile, rows);
+  // Twice the bits of an infinity, whose sign falls off; those of a NaN are more.
+  if (v128.any_true(i32x4.ge_u(largest, i32x4.splat(0xff000000)))) directTile(args, index, tile, rows);
 }
 
 /** Where the tile under work goes, in the output or its max-pool, and how many of its pixels are inside. */
@@ -185,30 +189,42 @@ function locate(args: WinogradArgs, index: i32): void {
   targetColumns = min(size, width - x);
 }
 
-/** Four channels, from byte `c` of a pixel on, of the tile under work, whose pixels lie `step` bytes apart. */
+/**
+ * The epilogue of four channels, from byte `c` of a pixel on, of the tile under work, and their way into the output. To
+ * see whether all are finite costs least by the largest of their bits, doubled: these are the result.
+ */
 // @ts-ignore: decorator
 @inline
-function storeTile(args: WinogradArgs, from: usize, step: usize, c: usize): void {
-  const pixel = <usize>args.outStride << 2, line = <usize>args.size * step;
+function finishTile(args: WinogradArgs, from: usize, c: usize): v128 {
+  const pixel = <usize>args.outStride << 2, line = <usize>args.size * V, pool = args.pool != 0;
   const row = targetRow, rows = targetRows, columns = targetColumns;
+  const scale = v128.load(args.scale + c), shift = v128.load(args.shift + c);
+  const least = f32x4.splat(args.relu ? 0 : -Infinity);
+  let largest = i32x4.splat(0);
   let to = target + c;
   for (let i = 0; i < rows; i++) {
     let corner = from, pixelTo = to;
     for (let j = 0; j < columns; j++) {
-      let value = v128.load(corner);
-      if (args.pool) {
-        const top = f32x4.max(value, v128.load(corner + step));
-        const bottom = f32x4.max(v128.load(corner + line), v128.load(corner + line + step));
-        value = f32x4.max(top, bottom);
-        corner += step;
+      let value = madd(v128.load(corner), scale, shift);
+      largest = i32x4.max_u(largest, i32x4.shl(value, 1));
+      if (pool) {
+        const right = madd(v128.load(corner, V), scale, shift);
+        const below = madd(v128.load(corner + line), scale, shift);
+        const last = madd(v128.load(corner + line, V), scale, shift);
+        largest = i32x4.max_u(largest, i32x4.max_u(i32x4.shl(right, 1), i32x4.shl(below, 1)));
+        largest = i32x4.max_u(largest, i32x4.shl(last, 1));
+        // A NaN may get lost: the tile is computed once more.
+        value = f32x4.pmax(f32x4.pmax(value, right), f32x4.pmax(below, last));
+        corner += V;
       }
-      v128.store(pixelTo, value);
-      corner += step;
+      v128.store(pixelTo, f32x4.pmax(value, least));
+      corner += V;
       pixelTo += pixel;
     }
-    from += args.pool ? 2 * line : line;
+    from += pool ? 2 * line : line;
     to += row;
   }
+  return largest;
 }
 
 /**
@@ -230,7 +246,30 @@ function directTile(args: WinogradArgs, index: i32, tile: usize, rows: usize): v
   }
   setEpilogue(args.scale, args.shift, args.relu != 0, args.outChannels);
   gemmBlock(rows, size * size, args.direct, 0, panelsOf(args.outChannels), 3, 3 * args.inStride, row);
-  for (let c: usize = 0; c < outPixel; c += V) storeTile(args, tile + c, outPixel, c);
+  for (let c: usize = 0; c < outPixel; c += V) storeTile(args, tile + c, c);
+}
+
+/** Four channels, from byte `c` of a pixel on, of a finished tile on their way into the output. */
+function storeTile(args: WinogradArgs, from: usize, c: usize): void {
+  const pixel = <usize>args.outStride << 2, line = <usize>args.size * pixel, pool = args.pool != 0;
+  let to = target + c;
+  for (let i = 0; i < targetRows; i++) {
+    let corner = from, pixelTo = to;
+    for (let j = 0; j < targetColumns; j++) {
+      let value = v128.load(corner);
+      if (pool) {
+        const top = f32x4.max(value, v128.load(corner + pixel));
+        const bottom = f32x4.max(v128.load(corner + line), v128.load(corner + line + pixel));
+        value = f32x4.max(top, bottom);
+        corner += pixel;
+      }
+      v128.store(pixelTo, value);
+      corner += pixel;
+      pixelTo += pixel;
+    }
+    from += pool ? 2 * line : line;
+    to += targetRow;
+  }
 }
 
 /**

@@ -6,7 +6,7 @@
  * Convolution for Deep Neural Networks", 2018). All constants of Aᵀ and Bᵀ are exact in float32: the slightly better
  * 5/8 and 8/5 are not, and shift the mean of a layer's output.
  */
-import { V, madd } from './simd';
+import { V, madd, nmadd } from './simd';
 
 /** The points ±A and ±B. */
 const A: f32 = 0.75;
@@ -21,9 +21,36 @@ const P: f32 = A2 * B2;
 const IN: usize = 6;
 const OUT: usize = 4;
 
+/** The places of the constants, behind the vectors: winograd6.ts says why. */
+const AT: usize = IN * IN * V;
+const AT_S: usize = AT;
+const AT_P: usize = AT + V;
+const AT_A: usize = AT + 2 * V;
+const AT_B: usize = AT + 3 * V;
+const AT_A2: usize = AT + 4 * V;
+const AT_B2: usize = AT + 5 * V;
+const AT_AB2: usize = AT + 6 * V;
+const AT_A2B: usize = AT + 7 * V;
+const AT_A3: usize = AT + 8 * V;
+const AT_B3: usize = AT + 9 * V;
+
+/** Writes the constants behind the 36 vectors. */
+export function constants4(vectors: usize): void {
+  v128.store(vectors, f32x4.splat(S), AT_S);
+  v128.store(vectors, f32x4.splat(P), AT_P);
+  v128.store(vectors, f32x4.splat(A), AT_A);
+  v128.store(vectors, f32x4.splat(B), AT_B);
+  v128.store(vectors, f32x4.splat(A2), AT_A2);
+  v128.store(vectors, f32x4.splat(B2), AT_B2);
+  v128.store(vectors, f32x4.splat(A * B2), AT_AB2);
+  v128.store(vectors, f32x4.splat(A2 * B), AT_A2B);
+  v128.store(vectors, f32x4.splat(A * A2), AT_A3);
+  v128.store(vectors, f32x4.splat(B * B2), AT_B3);
+}
+
 /**
  * Bᵀ d B: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of the result goes to
- * `to + (6 i + j) · place`. `vectors` has 36 vectors.
+ * `to + (6 i + j) · place`. `vectors` has 36 vectors, and the constants.
  */
 export function input4(from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize): void {
   let v = vectors;
@@ -31,7 +58,7 @@ export function input4(from: usize, row: usize, pixel: usize, to: usize, place: 
     inputLine(
       v128.load(from), v128.load(from + row), v128.load(from + 2 * row),
       v128.load(from + 3 * row), v128.load(from + 4 * row), v128.load(from + 5 * row),
-      v, IN * V,
+      v, IN * V, vectors,
     );
     from += pixel;
     v += V;
@@ -40,7 +67,7 @@ export function input4(from: usize, row: usize, pixel: usize, to: usize, place: 
   for (let i: usize = 0; i < IN; i++) {
     inputLine(
       v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
-      to, place,
+      to, place, vectors,
     );
     v += IN * V;
     to += IN * place;
@@ -50,26 +77,30 @@ export function input4(from: usize, row: usize, pixel: usize, to: usize, place: 
 /** Bᵀ times a line of six. */
 // @ts-ignore: decorator
 @inline
-function inputLine(d0: v128, d1: v128, d2: v128, d3: v128, d4: v128, d5: v128, out: usize, step: usize): void {
-  const minusS = f32x4.splat(-S), p = f32x4.splat(P);
-  v128.store(out, madd(d0, p, madd(d2, minusS, d4)));
-  const evenA = madd(d2, f32x4.splat(-B2), d4), oddA = madd(d1, f32x4.splat(-A * B2), f32x4.mul(d3, f32x4.splat(A)));
+function inputLine(
+  d0: v128, d1: v128, d2: v128, d3: v128, d4: v128, d5: v128, out: usize, step: usize, vectors: usize,
+): void {
+  const s = v128.load(vectors, AT_S), p = v128.load(vectors, AT_P);
+  v128.store(out, madd(d0, p, nmadd(d2, s, d4)));
+  v128.store(out + 5 * step, madd(d1, p, nmadd(d3, s, d5)));
+  const evenA = nmadd(d2, v128.load(vectors, AT_B2), d4);
+  const oddA = nmadd(d1, v128.load(vectors, AT_AB2), f32x4.mul(d3, v128.load(vectors, AT_A)));
   v128.store(out + step, f32x4.add(evenA, oddA));
   v128.store(out + 2 * step, f32x4.sub(evenA, oddA));
-  const evenB = madd(d2, f32x4.splat(-A2), d4), oddB = madd(d1, f32x4.splat(-A2 * B), f32x4.mul(d3, f32x4.splat(B)));
+  const evenB = nmadd(d2, v128.load(vectors, AT_A2), d4);
+  const oddB = nmadd(d1, v128.load(vectors, AT_A2B), f32x4.mul(d3, v128.load(vectors, AT_B)));
   v128.store(out + 3 * step, f32x4.add(evenB, oddB));
   v128.store(out + 4 * step, f32x4.sub(evenB, oddB));
-  v128.store(out + 5 * step, madd(d1, p, madd(d3, minusS, d5)));
 }
 
 /** Aᵀ m A: place (i, j) of m is at `from + (6 i + j) · place`; the 16 results go to the first of 36 vectors. */
 export function output4(from: usize, place: usize, vectors: usize): void {
-  let v = vectors;
+  let v = vectors, out = vectors;
   for (let j: usize = 0; j < IN; j++) {
     outputLine(
       v128.load(from), v128.load(from + 6 * place), v128.load(from + 12 * place),
       v128.load(from + 18 * place), v128.load(from + 24 * place), v128.load(from + 30 * place),
-      v, IN * V,
+      v, IN * V, vectors,
     );
     from += place;
     v += V;
@@ -79,23 +110,25 @@ export function output4(from: usize, place: usize, vectors: usize): void {
     // Line i is read before its results are written, and those lie at or before it.
     outputLine(
       v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
-      vectors, V,
+      out, V, vectors,
     );
     v += IN * V;
-    vectors += OUT * V;
+    out += OUT * V;
   }
 }
 
 /** Aᵀ times a line of six. */
 // @ts-ignore: decorator
 @inline
-function outputLine(m0: v128, m1: v128, m2: v128, m3: v128, m4: v128, m5: v128, out: usize, step: usize): void {
+function outputLine(
+  m0: v128, m1: v128, m2: v128, m3: v128, m4: v128, m5: v128, out: usize, step: usize, vectors: usize,
+): void {
   const sumA = f32x4.add(m1, m2), sumB = f32x4.add(m3, m4);
   const difA = f32x4.sub(m1, m2), difB = f32x4.sub(m3, m4);
   v128.store(out, f32x4.add(f32x4.add(m0, sumA), sumB));
-  v128.store(out + step, madd(difA, f32x4.splat(A), f32x4.mul(difB, f32x4.splat(B))));
-  v128.store(out + 2 * step, madd(sumA, f32x4.splat(A2), f32x4.mul(sumB, f32x4.splat(B2))));
-  v128.store(out + 3 * step, madd(difA, f32x4.splat(A * A2), madd(difB, f32x4.splat(B * B2), m5)));
+  v128.store(out + step, madd(difA, v128.load(vectors, AT_A), f32x4.mul(difB, v128.load(vectors, AT_B))));
+  v128.store(out + 2 * step, madd(sumA, v128.load(vectors, AT_A2), f32x4.mul(sumB, v128.load(vectors, AT_B2))));
+  v128.store(out + 3 * step, madd(difA, v128.load(vectors, AT_A3), madd(difB, v128.load(vectors, AT_B3), m5)));
 }
 
 /** G times a line of three: row of point p is (1, p, p²) / Π (p − other points); the last, of ∞, is (0, 0, 1). */

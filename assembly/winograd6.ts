@@ -4,7 +4,7 @@
  * The interpolation points are 0, ±1/2, ±1, ±2, ∞. Of all symmetric sets of sixteenths up to 35/16 they have the least
  * error in float32, and all constants of Aᵀ and Bᵀ are exact in it.
  */
-import { V, madd } from './simd';
+import { V, madd, nmadd } from './simd';
 import { weightPair } from './winograd4';
 
 /** The points ±A, ±1 and ±C. */
@@ -12,17 +12,54 @@ const A: f32 = 0.5;
 const C: f32 = 2;
 const A2: f32 = A * A;
 const C2: f32 = C * C;
-/** Π (x − p) = x⁷ − S x⁵ + Q x³ − P x, with P = A² C² = 1 */
+/** Π (x − p) = x⁷ − S x⁵ + S x³ − x, since A² C² = 1 */
 const S: f32 = A2 + 1 + C2;
-const Q: f32 = A2 + A2 * C2 + C2;
 
 /** Inputs and outputs of a tile's side. */
 const IN: usize = 8;
 const OUT: usize = 6;
 
 /**
+ * The constants are loaded from memory, where they follow the vectors: V8 makes one that is written in the code anew
+ * wherever it is used, by three instructions. Each name is the place of its constant.
+ */
+const AT: usize = IN * IN * V;
+const AT_S: usize = AT;
+const AT_A: usize = AT + V;
+const AT_C: usize = AT + 2 * V;
+const AT_A2: usize = AT + 3 * V;
+const AT_C2: usize = AT + 4 * V;
+const AT_1A2: usize = AT + 5 * V;
+const AT_1C2: usize = AT + 6 * V;
+const AT_A2C2: usize = AT + 7 * V;
+const AT_A3: usize = AT + 8 * V;
+const AT_C3: usize = AT + 9 * V;
+const AT_A4: usize = AT + 10 * V;
+const AT_C4: usize = AT + 11 * V;
+const AT_A5: usize = AT + 12 * V;
+const AT_C5: usize = AT + 13 * V;
+
+/** Writes the constants behind the 64 vectors. */
+export function constants6(vectors: usize): void {
+  v128.store(vectors, f32x4.splat(S), AT_S);
+  v128.store(vectors, f32x4.splat(A), AT_A);
+  v128.store(vectors, f32x4.splat(C), AT_C);
+  v128.store(vectors, f32x4.splat(A2), AT_A2);
+  v128.store(vectors, f32x4.splat(C2), AT_C2);
+  v128.store(vectors, f32x4.splat(1 + A2), AT_1A2);
+  v128.store(vectors, f32x4.splat(1 + C2), AT_1C2);
+  v128.store(vectors, f32x4.splat(A2 + C2), AT_A2C2);
+  v128.store(vectors, f32x4.splat(A * A2), AT_A3);
+  v128.store(vectors, f32x4.splat(C * C2), AT_C3);
+  v128.store(vectors, f32x4.splat(A2 * A2), AT_A4);
+  v128.store(vectors, f32x4.splat(C2 * C2), AT_C4);
+  v128.store(vectors, f32x4.splat(A * A2 * A2), AT_A5);
+  v128.store(vectors, f32x4.splat(C * C2 * C2), AT_C5);
+}
+
+/**
  * Bᵀ d B: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of the result goes to
- * `to + (8 i + j) · place`. `vectors` has 64 vectors.
+ * `to + (8 i + j) · place`. `vectors` has 64 vectors, and the constants.
  */
 export function input6(from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize): void {
   let v = vectors;
@@ -30,7 +67,7 @@ export function input6(from: usize, row: usize, pixel: usize, to: usize, place: 
     inputLine(
       v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row),
       v128.load(from + 4 * row), v128.load(from + 5 * row), v128.load(from + 6 * row), v128.load(from + 7 * row),
-      v, IN * V,
+      v, IN * V, vectors,
     );
     from += pixel;
     v += V;
@@ -40,7 +77,7 @@ export function input6(from: usize, row: usize, pixel: usize, to: usize, place: 
     inputLine(
       v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
       v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
-      to, place,
+      to, place, vectors,
     );
     v += IN * V;
     to += IN * place;
@@ -51,33 +88,34 @@ export function input6(from: usize, row: usize, pixel: usize, to: usize, place: 
 // @ts-ignore: decorator
 @inline
 function inputLine(
-  d0: v128, d1: v128, d2: v128, d3: v128, d4: v128, d5: v128, d6: v128, d7: v128, out: usize, step: usize,
+  d0: v128, d1: v128, d2: v128, d3: v128, d4: v128, d5: v128, d6: v128, d7: v128,
+  out: usize, step: usize, vectors: usize,
 ): void {
-  const minusS = f32x4.splat(-S), q = f32x4.splat(Q);
-  v128.store(out, f32x4.sub(madd(d2, q, madd(d4, minusS, d6)), d0));
-  const evenA = madd(d2, f32x4.splat(C2), madd(d4, f32x4.splat(-1 - C2), d6));
-  const oddA = madd(d1, f32x4.splat(C2), madd(d3, f32x4.splat(-1 - C2), d5));
-  v128.store(out + step, madd(oddA, f32x4.splat(A), evenA));
-  v128.store(out + 2 * step, madd(oddA, f32x4.splat(-A), evenA));
-  const even1 = madd(d4, f32x4.splat(-A2 - C2), f32x4.add(d2, d6));
-  const odd1 = madd(d3, f32x4.splat(-A2 - C2), f32x4.add(d1, d5));
+  const s = v128.load(vectors, AT_S);
+  v128.store(out, madd(f32x4.sub(d2, d4), s, f32x4.sub(d6, d0)));
+  v128.store(out + 7 * step, madd(f32x4.sub(d3, d5), s, f32x4.sub(d7, d1)));
+  let p = v128.load(vectors, AT_C2), q = v128.load(vectors, AT_1C2), r = v128.load(vectors, AT_A);
+  const evenA = madd(d2, p, nmadd(d4, q, d6)), oddA = madd(d1, p, nmadd(d3, q, d5));
+  v128.store(out + step, madd(oddA, r, evenA));
+  v128.store(out + 2 * step, nmadd(oddA, r, evenA));
+  q = v128.load(vectors, AT_A2C2);
+  const even1 = nmadd(d4, q, f32x4.add(d2, d6)), odd1 = nmadd(d3, q, f32x4.add(d1, d5));
   v128.store(out + 3 * step, f32x4.add(even1, odd1));
   v128.store(out + 4 * step, f32x4.sub(even1, odd1));
-  const evenC = madd(d2, f32x4.splat(A2), madd(d4, f32x4.splat(-1 - A2), d6));
-  const oddC = madd(d1, f32x4.splat(A2), madd(d3, f32x4.splat(-1 - A2), d5));
-  v128.store(out + 5 * step, madd(oddC, f32x4.splat(C), evenC));
-  v128.store(out + 6 * step, madd(oddC, f32x4.splat(-C), evenC));
-  v128.store(out + 7 * step, f32x4.sub(madd(d3, q, madd(d5, minusS, d7)), d1));
+  p = v128.load(vectors, AT_A2), q = v128.load(vectors, AT_1A2), r = v128.load(vectors, AT_C);
+  const evenC = madd(d2, p, nmadd(d4, q, d6)), oddC = madd(d1, p, nmadd(d3, q, d5));
+  v128.store(out + 5 * step, madd(oddC, r, evenC));
+  v128.store(out + 6 * step, nmadd(oddC, r, evenC));
 }
 
 /** Aᵀ m A: place (i, j) of m is at `from + (8 i + j) · place`; the 36 results go to the first of 64 vectors. */
 export function output6(from: usize, place: usize, vectors: usize): void {
-  let v = vectors;
+  let v = vectors, out = vectors;
   for (let j: usize = 0; j < IN; j++) {
     outputLine(
       v128.load(from), v128.load(from + 8 * place), v128.load(from + 16 * place), v128.load(from + 24 * place),
       v128.load(from + 32 * place), v128.load(from + 40 * place), v128.load(from + 48 * place), v128.load(from + 56 * place),
-      v, IN * V,
+      v, IN * V, vectors,
     );
     from += place;
     v += V;
@@ -88,10 +126,10 @@ export function output6(from: usize, place: usize, vectors: usize): void {
     outputLine(
       v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
       v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
-      vectors, V,
+      out, V, vectors,
     );
     v += IN * V;
-    vectors += OUT * V;
+    out += OUT * V;
   }
 }
 
@@ -99,17 +137,20 @@ export function output6(from: usize, place: usize, vectors: usize): void {
 // @ts-ignore: decorator
 @inline
 function outputLine(
-  m0: v128, m1: v128, m2: v128, m3: v128, m4: v128, m5: v128, m6: v128, m7: v128, out: usize, step: usize,
+  m0: v128, m1: v128, m2: v128, m3: v128, m4: v128, m5: v128, m6: v128, m7: v128,
+  out: usize, step: usize, vectors: usize,
 ): void {
   const sumA = f32x4.add(m1, m2), sum1 = f32x4.add(m3, m4), sumC = f32x4.add(m5, m6);
   v128.store(out, f32x4.add(f32x4.add(m0, sumA), f32x4.add(sum1, sumC)));
-  v128.store(out + 2 * step, madd(sumC, f32x4.splat(C2), madd(sumA, f32x4.splat(A2), sum1)));
-  v128.store(out + 4 * step, madd(sumC, f32x4.splat(C2 * C2), madd(sumA, f32x4.splat(A2 * A2), sum1)));
+  const even2 = madd(sumA, v128.load(vectors, AT_A2), sum1), even4 = madd(sumA, v128.load(vectors, AT_A4), sum1);
+  v128.store(out + 2 * step, madd(sumC, v128.load(vectors, AT_C2), even2));
+  v128.store(out + 4 * step, madd(sumC, v128.load(vectors, AT_C4), even4));
   const difA = f32x4.sub(m1, m2), dif1 = f32x4.sub(m3, m4), difC = f32x4.sub(m5, m6);
-  v128.store(out + step, madd(difC, f32x4.splat(C), madd(difA, f32x4.splat(A), dif1)));
-  v128.store(out + 3 * step, madd(difC, f32x4.splat(C * C2), madd(difA, f32x4.splat(A * A2), dif1)));
-  const last = f32x4.add(dif1, m7);
-  v128.store(out + 5 * step, madd(difC, f32x4.splat(C * C2 * C2), madd(difA, f32x4.splat(A * A2 * A2), last)));
+  const odd1 = madd(difA, v128.load(vectors, AT_A), dif1), odd3 = madd(difA, v128.load(vectors, AT_A3), dif1);
+  v128.store(out + step, madd(difC, v128.load(vectors, AT_C), odd1));
+  v128.store(out + 3 * step, madd(difC, v128.load(vectors, AT_C3), odd3));
+  const odd5 = madd(difA, v128.load(vectors, AT_A5), f32x4.add(dif1, m7));
+  v128.store(out + 5 * step, madd(difC, v128.load(vectors, AT_C5), odd5));
 }
 
 /** G times a line of three, as in winograd4.ts. */

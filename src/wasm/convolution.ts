@@ -154,17 +154,20 @@ export function shareTiles(
 
 /** The memory that Winograd's method works in: for each thread a part of its own, then the blocks. */
 export interface Workspace {
-  /** Bytes of a thread's own part: a tile of inputs, one of outputs, vectors. */
+  /** Bytes of a thread's own part: a tile of inputs, one of outputs, vectors, constants. */
   readonly own: number;
-  /** Bytes from one place to the next of a block's inputs, and of its products. */
+  /** Bytes from one place to the next of a tile's inputs, and of its products. */
   readonly inPlace: number;
   readonly outPlace: number;
   /** Bytes of all. */
   readonly bytes: number;
 }
 
-const PAGE = 4096;
+/** Bytes of a line of the L1 cache. */
+const LINE = 64;
 const VECTOR = 16;
+/** Vectors that the constants of a transform take, at most. */
+const CONSTANTS = 14;
 
 export function winogradWorkspace(
   size: TileSize,
@@ -174,10 +177,10 @@ export function winogradWorkspace(
   threads: number,
 ): Workspace {
   const places = placesOf(size);
-  // A line more than whole pages: the places of one tile must not fall into one set of the L1 cache.
-  const place = (stride: number): number => Math.ceil((block * stride * BYTES) / PAGE) * PAGE + 64;
-  const own = align((places * inStride + size ** 2 * outStride) * BYTES + places * VECTOR);
-  const [inPlace, outPlace] = [place(inStride), place(outStride)];
+  const own = align((places * inStride + size ** 2 * outStride) * BYTES + (places + CONSTANTS) * VECTOR);
+  // A line more than needed: the places of one tile must not fall into one set of the L1 cache, nor one place of all tiles.
+  const [inPlace, outPlace] = [inStride * BYTES + LINE, outStride * BYTES + LINE];
+  const tile = places * (inPlace + outPlace) + 2 * LINE;
   const blocks = together ? 1 : threads;
-  return { own, inPlace, outPlace, bytes: threads * own + blocks * places * (inPlace + outPlace) };
+  return { own, inPlace, outPlace, bytes: threads * own + align(blocks * block * tile) };
 }
