@@ -7,14 +7,17 @@
  * The products are (m + 2)² matrix products, one for each place of d: (tiles, IC) · (IC, OC). Blocks of tiles go
  * through all three stages while they are in a cache. m is 4 or 6: the transforms are in winograd4.ts and winograd6.ts.
  *
+ * Where only one or two outputs of a side are left, its last tile makes two: F(2, 3) has four of the points that F(m, 3) has,
+ * and so the products at those places, with the same weights, are all that it takes.
+ *
  * Activations are padded NHWC, as in conv2d.ts.
  */
 import { SCRATCH, gemmBlock, panelsOf } from './gemm';
 import { V, madd } from './simd';
 import { barrier, cut } from './team';
 import { NR, ROW, setEpilogue } from './tile';
-import { constants4, input4, output4, weight4 } from './winograd4';
-import { constants6, input6, output6, weight6 } from './winograd6';
+import { SHORT4, constants4, input4, output4, weight4 } from './winograd4';
+import { SHORT6, constants6, input6, output6, weight6 } from './winograd6';
 
 @unmanaged
 export class WinogradArgs {
@@ -96,78 +99,131 @@ export function winograd(args: WinogradArgs, thread: i32, threads: i32): void {
     const count = min(block, to - first);
     const firstTile = cut(count, 1, part, parts), lastTile = cut(count, 1, part + 1, parts);
     for (let t = firstTile; t < lastTile; t++) {
-      inputTile(args, first + t, inputs + <usize>t * inTile, inPlace, edge, vectors);
+      select(args, first + t);
+      inputTile(args, inputs + <usize>t * inTile, inPlace, edge, vectors);
     }
     if (together) barrier();
-    products(args, count, part, parts, rows, inputs, sums);
+    products(args, first, count, part, parts, rows, inputs, sums);
     if (together) barrier();
     for (let t = firstTile; t < lastTile; t++) {
-      outputTile(args, first + t, sums + <usize>t * outTile, outPlace, tile, vectors, rows);
+      select(args, first + t);
+      outputTile(args, sums + <usize>t * outTile, outPlace, tile, vectors, rows);
     }
   }
 }
 
-/** Part `part` of the products of a block: the panels of all places in a row are cut into even parts. */
-function products(args: WinogradArgs, count: i32, part: i32, parts: i32, rows: usize, inputs: usize, sums: usize): void {
-  const inStride = args.inStride, outStride = args.outStride;
+/** The tile under work: its image, its first output, and how many rows and columns of outputs it makes. */
+let image: i32 = 0;
+let top: i32 = 0;
+let left: i32 = 0;
+let tileRows: i32 = 0;
+let tileColumns: i32 = 0;
+
+function select(args: WinogradArgs, index: i32): void {
+  const size = args.size, across = (args.width + size - 1) / size, down = (args.height + size - 1) / size;
+  image = index / across / down;
+  top = ((index / across) % down) * size;
+  left = (index % across) * size;
+  tileRows = outputsOf(size, args.height - top);
+  tileColumns = outputsOf(size, args.width - left);
+}
+
+/** Outputs along a side of a tile, of `rest` that are to be made from there on. */
+// @ts-ignore: decorator
+@inline
+function outputsOf(size: i32, rest: i32): i32 {
+  return rest > 2 ? size : 2;
+}
+
+/** Tiles before number `end` that are in the last row of their image. */
+// @ts-ignore: decorator
+@inline
+function inLastRow(end: i32, across: i32, down: i32): i32 {
+  return (end / (across * down)) * across + max(0, (end % (across * down)) - across * (down - 1));
+}
+
+/**
+ * Part `part` of the products of a block. A place has those of all tiles but the short ones that do without it; the products
+ * of all places in a row, panel by panel, are cut into even parts.
+ */
+function products(
+  args: WinogradArgs, first: i32, count: i32, part: i32, parts: i32, rows: usize, inputs: usize, sums: usize,
+): void {
+  const size = args.size, side = size + 2, inStride = args.inStride, outStride = args.outStride;
   const inPlace = <usize>args.inPlace, outPlace = <usize>args.outPlace;
-  const inTile = tileBytes(args.size, inPlace), outTile = tileBytes(args.size, outPlace);
-  const panels = panelsOf(args.outChannels), all = placesOf(args.size) * panels;
-  const weightPlace = <usize>(panels * NR * inStride) << 2;
-  const end = cut(all, 1, part + 1, parts);
+  const inTile = tileBytes(size, inPlace), outTile = tileBytes(size, outPlace);
+  const panels = panelsOf(args.outChannels), weightPlace = <usize>(panels * NR * inStride) << 2;
+  const across = (args.width + size - 1) / size, down = (args.height + size - 1) / size, end = first + count;
+  const shortRow = outputsOf(size, args.height - (down - 1) * size) < size;
+  const shortColumn = outputsOf(size, args.width - (across - 1) * size) < size;
+  // How many of the block's tiles are short in each way.
+  const low = shortRow ? inLastRow(end, across, down) - inLastRow(first, across, down) : 0;
+  const narrow = shortColumn ? end / across - first / across : 0;
+  const both = shortRow && shortColumn ? end / (across * down) - first / (across * down) : 0;
+  const lacking = side - 4;
+  const all = <i64>panels * (count * side * side - (low + narrow) * side * lacking + both * lacking * lacking);
+  const from = <i32>((all * part) / parts), to = <i32>((all * (part + 1)) / parts);
+  const shared = <i32>(size == 4 ? SHORT4 : SHORT6);
   setEpilogue(0, 0, false, outStride);
-  for (let at = cut(all, 1, part, parts); at < end; ) {
-    const place = at / panels, firstPanel = at % panels;
-    const lastPanel = min(panels, firstPanel + end - at);
-    for (let t = 0; t < count; t++) {
-      const entry = rows + <usize>t * ROW;
-      store<usize>(entry, inputs + <usize>place * inPlace + <usize>t * inTile);
-      store<usize>(entry, sums + <usize>place * outPlace + <usize>t * outTile, 4);
+  let done = 0;
+  for (let place = 0; place < side * side && done < to; place++) {
+    const full = !((shared >> (place / side)) & 1), wide = !((shared >> (place % side)) & 1);
+    const tiles = count - (full ? low : 0) - (wide ? narrow : 0) + (full && wide ? both : 0);
+    if (tiles == 0) continue;
+    const firstPanel = max(0, from - done + tiles - 1) / tiles, lastPanel = min(panels, (to - done + tiles - 1) / tiles);
+    done += tiles * panels;
+    if (firstPanel >= lastPanel) continue;
+    let entry = rows, input = inputs + <usize>place * inPlace, sum = sums + <usize>place * outPlace;
+    for (let t = first; t < end; t++) {
+      const without =
+        (full && shortRow && (t / across) % down == down - 1) || (wide && shortColumn && t % across == across - 1);
+      if (!without) {
+        store<usize>(entry, input);
+        store<usize>(entry, sum, 4);
+        entry += ROW;
+      }
+      input += inTile;
+      sum += outTile;
     }
-    gemmBlock(rows, count, args.weights + <usize>place * weightPlace, firstPanel, lastPanel, 1, inStride, 0);
-    at += lastPanel - firstPanel;
+    gemmBlock(rows, tiles, args.weights + <usize>place * weightPlace, firstPanel, lastPanel, 1, inStride, 0);
   }
 }
 
-/** Bᵀ d B of one tile, for all channels: place p goes to `out + p · place`. */
-function inputTile(args: WinogradArgs, index: i32, out: usize, place: usize, edge: usize, vectors: usize): void {
-  const size = args.size, side = size + 2;
-  const across = (args.width + size - 1) / size, down = (args.height + size - 1) / size;
-  const y = ((index / across) % down) * size, x = (index % across) * size, n = index / across / down;
+/** Bᵀ d B of the tile under work, for all channels: place p goes to `out + p · place`. */
+function inputTile(args: WinogradArgs, out: usize, place: usize, edge: usize, vectors: usize): void {
+  const size = args.size, height = tileRows + 2, width = tileColumns + 2;
   const pixel = <usize>args.inStride << 2;
   const paddedWidth = args.width + 2, paddedHeight = args.height + 2;
   let row = <usize>paddedWidth * pixel;
-  let from = args.input + <usize>(n * paddedHeight + y) * row + <usize>x * pixel;
-  if (y + side > paddedHeight || x + side > paddedWidth) {
+  let from = args.input + <usize>(image * paddedHeight + top) * row + <usize>left * pixel;
+  if (top + height > paddedHeight || left + width > paddedWidth) {
     // What lies past the border's zeros is zero too.
-    memory.fill(edge, 0, <usize>placesOf(size) * pixel);
-    const columns = <usize>min(side, paddedWidth - x) * pixel;
-    for (let i = 0; i < min(side, paddedHeight - y); i++) {
-      memory.copy(edge + <usize>(i * side) * pixel, from + <usize>i * row, columns);
+    memory.fill(edge, 0, <usize>(height * width) * pixel);
+    const columns = <usize>min(width, paddedWidth - left) * pixel;
+    for (let i = 0; i < min(height, paddedHeight - top); i++) {
+      memory.copy(edge + <usize>(i * width) * pixel, from + <usize>i * row, columns);
     }
     from = edge;
-    row = <usize>side * pixel;
+    row = <usize>width * pixel;
   }
   for (let c: usize = 0; c < pixel; c += V) {
-    if (size == 4) input4(from + c, row, pixel, out + c, place, vectors);
-    else input6(from + c, row, pixel, out + c, place, vectors);
+    if (size == 4) input4(from + c, row, pixel, out + c, place, vectors, <usize>tileRows, <usize>tileColumns);
+    else input6(from + c, row, pixel, out + c, place, vectors, <usize>tileRows, <usize>tileColumns);
   }
 }
 
-/** Aᵀ m A of one tile, the epilogue, and the way into the output. */
-function outputTile(
-  args: WinogradArgs, index: i32, from: usize, place: usize, tile: usize, vectors: usize, rows: usize,
-): void {
+/** Aᵀ m A of the tile under work, the epilogue, and the way into the output. */
+function outputTile(args: WinogradArgs, from: usize, place: usize, tile: usize, vectors: usize, rows: usize): void {
   const pixel = <usize>args.outStride << 2;
   let largest = i32x4.splat(0);
-  locate(args, index);
+  locate(args);
   for (let c: usize = 0; c < pixel; c += V) {
-    if (args.size == 4) output4(from + c, place, vectors);
-    else output6(from + c, place, vectors);
+    if (args.size == 4) output4(from + c, place, vectors, <usize>tileRows, <usize>tileColumns);
+    else output6(from + c, place, vectors, <usize>tileRows, <usize>tileColumns);
     largest = i32x4.max_u(largest, finishTile(args, vectors, c));
   }
   // Twice the bits of an infinity, whose sign falls off; those of a NaN are more.
-  if (v128.any_true(i32x4.ge_u(largest, i32x4.splat(0xff000000)))) directTile(args, index, tile, rows);
+  if (v128.any_true(i32x4.ge_u(largest, i32x4.splat(0xff000000)))) directTile(args, tile, rows);
 }
 
 /** Where the tile under work goes, in the output or its max-pool, and how many of its pixels are inside. */
@@ -176,17 +232,14 @@ let targetRow: usize = 0;
 let targetRows: i32 = 0;
 let targetColumns: i32 = 0;
 
-function locate(args: WinogradArgs, index: i32): void {
-  const across = (args.width + args.size - 1) / args.size, down = (args.height + args.size - 1) / args.size;
-  const pooled = args.pool != 0;
-  const size = pooled ? args.size / 2 : args.size;
-  const width = pooled ? args.width / 2 : args.width, height = pooled ? args.height / 2 : args.height;
-  const y = ((index / across) % down) * size, x = (index % across) * size, n = index / across / down;
+function locate(args: WinogradArgs): void {
+  const halves = args.pool ? 2 : 1;
+  const width = args.width / halves, height = args.height / halves, y = top / halves, x = left / halves;
   const pixel = <usize>args.outStride << 2;
   targetRow = <usize>(width + 2) * pixel;
-  target = args.output + <usize>(n * (height + 2) + y + 1) * targetRow + <usize>(x + 1) * pixel;
-  targetRows = min(size, height - y);
-  targetColumns = min(size, width - x);
+  target = args.output + <usize>(image * (height + 2) + y + 1) * targetRow + <usize>(x + 1) * pixel;
+  targetRows = min(tileRows / halves, height - y);
+  targetColumns = min(tileColumns / halves, width - x);
 }
 
 /**
@@ -231,17 +284,15 @@ function finishTile(args: WinogradArgs, from: usize, c: usize): v128 {
  * The tile once more, as conv2d does it. A NaN or an infinity goes into many places of its tile, and would come out
  * as NaN in outputs that it has no part in; PyTorch has it in those that it belongs to.
  */
-function directTile(args: WinogradArgs, index: i32, tile: usize, rows: usize): void {
+function directTile(args: WinogradArgs, tile: usize, rows: usize): void {
   const size = args.size;
-  const across = (args.width + size - 1) / size, down = (args.height + size - 1) / size;
-  const y = ((index / across) % down) * size, x = (index % across) * size, n = index / across / down;
   const inPixel = <usize>args.inStride << 2, outPixel = <usize>args.outStride << 2;
   const row = <usize>(args.width + 2) * inPixel;
-  const image = args.input + <usize>(n * (args.height + 2)) * row;
+  const input = args.input + <usize>(image * (args.height + 2)) * row;
   for (let i = 0; i < size * size; i++) {
-    const top = min(y + i / size, args.height - 1), left = min(x + (i % size), args.width - 1);
+    const y = min(top + i / size, args.height - 1), x = min(left + (i % size), args.width - 1);
     const entry = rows + <usize>i * ROW;
-    store<usize>(entry, image + <usize>top * row + <usize>left * inPixel);
+    store<usize>(entry, input + <usize>y * row + <usize>x * inPixel);
     store<usize>(entry, tile + <usize>i * outPixel, 4);
   }
   setEpilogue(args.scale, args.shift, args.relu != 0, args.outChannels);

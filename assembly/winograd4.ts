@@ -21,6 +21,9 @@ const P: f32 = A2 * B2;
 const IN: usize = 6;
 const OUT: usize = 4;
 
+/** The places along a side that its last tile has if two outputs are left: those of 0, ±A and ∞. */
+export const SHORT4: usize = 0b100111;
+
 /** The places of the constants, behind the vectors: winograd6.ts says why. */
 const AT: usize = IN * IN * V;
 const AT_S: usize = AT;
@@ -33,6 +36,8 @@ const AT_AB2: usize = AT + 6 * V;
 const AT_A2B: usize = AT + 7 * V;
 const AT_A3: usize = AT + 8 * V;
 const AT_B3: usize = AT + 9 * V;
+const AT_SHORT: usize = AT + 10 * V;
+const AT_SHORT_A: usize = AT + 11 * V;
 
 /** Writes the constants behind the 36 vectors. */
 export function constants4(vectors: usize): void {
@@ -46,29 +51,45 @@ export function constants4(vectors: usize): void {
   v128.store(vectors, f32x4.splat(A2 * B), AT_A2B);
   v128.store(vectors, f32x4.splat(A * A2), AT_A3);
   v128.store(vectors, f32x4.splat(B * B2), AT_B3);
+  v128.store(vectors, f32x4.splat(A2 - B2), AT_SHORT);
+  v128.store(vectors, f32x4.splat(A * (A2 - B2)), AT_SHORT_A);
 }
 
 /**
  * Bᵀ d B: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of the result goes to
  * `to + (6 i + j) · place`. `vectors` has 36 vectors, and the constants.
  */
-export function input4(from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize): void {
+export function input4(
+  from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize, rows: usize, columns: usize,
+): void {
+  const low = rows < OUT, narrow = columns < OUT;
   let v = vectors;
-  for (let j: usize = 0; j < IN; j++) {
-    inputLine(
-      v128.load(from), v128.load(from + row), v128.load(from + 2 * row),
-      v128.load(from + 3 * row), v128.load(from + 4 * row), v128.load(from + 5 * row),
-      v, IN * V, vectors,
-    );
+  for (let j: usize = 0; j < columns + 2; j++) {
+    if (low) {
+      shortInput(v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row), v, IN * V, vectors);
+    } else {
+      inputLine(
+        v128.load(from), v128.load(from + row), v128.load(from + 2 * row),
+        v128.load(from + 3 * row), v128.load(from + 4 * row), v128.load(from + 5 * row),
+        v, IN * V, vectors,
+      );
+    }
     from += pixel;
     v += V;
   }
   v = vectors;
   for (let i: usize = 0; i < IN; i++) {
-    inputLine(
-      v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
-      to, place, vectors,
-    );
+    if (low && !((SHORT4 >> i) & 1)) {
+      // No such place.
+    } else if (narrow) {
+      shortInput(v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), to, place, vectors);
+    } else {
+      inputLine(
+        v128.load(v), v128.load(v, V), v128.load(v, 2 * V),
+        v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
+        to, place, vectors,
+      );
+    }
     v += IN * V;
     to += IN * place;
   }
@@ -93,25 +114,52 @@ function inputLine(
   v128.store(out + 4 * step, f32x4.sub(evenB, oddB));
 }
 
+/** Bᵀ of F(2, 3) times a line of four; the row of a point p times p² − B², which G of F(4, 3) divides by. */
+// @ts-ignore: decorator
+@inline
+function shortInput(d0: v128, d1: v128, d2: v128, d3: v128, out: usize, step: usize, vectors: usize): void {
+  const p = v128.load(vectors, AT_P), factor = v128.load(vectors, AT_SHORT);
+  v128.store(out, nmadd(d2, v128.load(vectors, AT_B2), f32x4.mul(d0, p)));
+  const even = f32x4.mul(d2, factor), odd = f32x4.mul(d1, v128.load(vectors, AT_SHORT_A));
+  v128.store(out + step, f32x4.add(even, odd));
+  v128.store(out + 2 * step, f32x4.sub(even, odd));
+  v128.store(out + 5 * step, nmadd(d1, v128.load(vectors, AT_A2), d3));
+}
+
 /** Aᵀ m A: place (i, j) of m is at `from + (6 i + j) · place`; the 16 results go to the first of 36 vectors. */
-export function output4(from: usize, place: usize, vectors: usize): void {
+export function output4(from: usize, place: usize, vectors: usize, rows: usize, columns: usize): void {
+  const low = rows < OUT, narrow = columns < OUT;
   let v = vectors, out = vectors;
   for (let j: usize = 0; j < IN; j++) {
-    outputLine(
-      v128.load(from), v128.load(from + 6 * place), v128.load(from + 12 * place),
-      v128.load(from + 18 * place), v128.load(from + 24 * place), v128.load(from + 30 * place),
-      v, IN * V, vectors,
-    );
+    if (narrow && !((SHORT4 >> j) & 1)) {
+      // No such place.
+    } else if (low) {
+      shortOutput(
+        v128.load(from), v128.load(from + 6 * place), v128.load(from + 12 * place), v128.load(from + 30 * place),
+        v, IN * V, vectors,
+      );
+    } else {
+      outputLine(
+        v128.load(from), v128.load(from + 6 * place), v128.load(from + 12 * place),
+        v128.load(from + 18 * place), v128.load(from + 24 * place), v128.load(from + 30 * place),
+        v, IN * V, vectors,
+      );
+    }
     from += place;
     v += V;
   }
   v = vectors;
-  for (let i: usize = 0; i < OUT; i++) {
+  for (let i: usize = 0; i < rows; i++) {
     // Line i is read before its results are written, and those lie at or before it.
-    outputLine(
-      v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
-      out, V, vectors,
-    );
+    if (narrow) {
+      shortOutput(v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 5 * V), out, V, vectors);
+    } else {
+      outputLine(
+        v128.load(v), v128.load(v, V), v128.load(v, 2 * V),
+        v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
+        out, V, vectors,
+      );
+    }
     v += IN * V;
     out += OUT * V;
   }
@@ -129,6 +177,14 @@ function outputLine(
   v128.store(out + step, madd(difA, v128.load(vectors, AT_A), f32x4.mul(difB, v128.load(vectors, AT_B))));
   v128.store(out + 2 * step, madd(sumA, v128.load(vectors, AT_A2), f32x4.mul(sumB, v128.load(vectors, AT_B2))));
   v128.store(out + 3 * step, madd(difA, v128.load(vectors, AT_A3), madd(difB, v128.load(vectors, AT_B3), m5)));
+}
+
+/** Aᵀ of F(2, 3) times a line of four. */
+// @ts-ignore: decorator
+@inline
+function shortOutput(m0: v128, m1: v128, m2: v128, m3: v128, out: usize, step: usize, vectors: usize): void {
+  v128.store(out, f32x4.add(m0, f32x4.add(m1, m2)));
+  v128.store(out + step, madd(f32x4.sub(m1, m2), v128.load(vectors, AT_A), m3));
 }
 
 /** G times a line of three: row of point p is (1, p, p²) / Π (p − other points); the last, of ∞, is (0, 0, 1). */

@@ -19,6 +19,9 @@ const S: f32 = A2 + 1 + C2;
 const IN: usize = 8;
 const OUT: usize = 6;
 
+/** The places along a side that its last tile has if two outputs are left: those of 0, ±1 and ∞. */
+export const SHORT6: usize = 0b10011001;
+
 /**
  * The constants are loaded from memory, where they follow the vectors: V8 makes one that is written in the code anew
  * wherever it is used, by three instructions. Each name is the place of its constant.
@@ -38,6 +41,7 @@ const AT_A4: usize = AT + 10 * V;
 const AT_C4: usize = AT + 11 * V;
 const AT_A5: usize = AT + 12 * V;
 const AT_C5: usize = AT + 13 * V;
+const AT_SHORT: usize = AT + 14 * V;
 
 /** Writes the constants behind the 64 vectors. */
 export function constants6(vectors: usize): void {
@@ -55,30 +59,44 @@ export function constants6(vectors: usize): void {
   v128.store(vectors, f32x4.splat(C2 * C2), AT_C4);
   v128.store(vectors, f32x4.splat(A * A2 * A2), AT_A5);
   v128.store(vectors, f32x4.splat(C * C2 * C2), AT_C5);
+  v128.store(vectors, f32x4.splat((1 - A2) * (1 - C2)), AT_SHORT);
 }
 
 /**
  * Bᵀ d B: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of the result goes to
  * `to + (8 i + j) · place`. `vectors` has 64 vectors, and the constants.
  */
-export function input6(from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize): void {
+export function input6(
+  from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize, rows: usize, columns: usize,
+): void {
+  const low = rows < OUT, narrow = columns < OUT;
   let v = vectors;
-  for (let j: usize = 0; j < IN; j++) {
-    inputLine(
-      v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row),
-      v128.load(from + 4 * row), v128.load(from + 5 * row), v128.load(from + 6 * row), v128.load(from + 7 * row),
-      v, IN * V, vectors,
-    );
+  for (let j: usize = 0; j < columns + 2; j++) {
+    if (low) {
+      shortInput(v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row), v, IN * V, vectors);
+    } else {
+      inputLine(
+        v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row),
+        v128.load(from + 4 * row), v128.load(from + 5 * row), v128.load(from + 6 * row), v128.load(from + 7 * row),
+        v, IN * V, vectors,
+      );
+    }
     from += pixel;
     v += V;
   }
   v = vectors;
   for (let i: usize = 0; i < IN; i++) {
-    inputLine(
-      v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
-      v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
-      to, place, vectors,
-    );
+    if (low && !((SHORT6 >> i) & 1)) {
+      // No such place.
+    } else if (narrow) {
+      shortInput(v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), to, place, vectors);
+    } else {
+      inputLine(
+        v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
+        v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
+        to, place, vectors,
+      );
+    }
     v += IN * V;
     to += IN * place;
   }
@@ -108,26 +126,51 @@ function inputLine(
   v128.store(out + 6 * step, nmadd(oddC, r, evenC));
 }
 
+/** Bᵀ of F(2, 3) times a line of four; the rows of ±1 times 1 − A² and 1 − C², which G of F(6, 3) divides by. */
+// @ts-ignore: decorator
+@inline
+function shortInput(d0: v128, d1: v128, d2: v128, d3: v128, out: usize, step: usize, vectors: usize): void {
+  const factor = v128.load(vectors, AT_SHORT);
+  v128.store(out, f32x4.sub(d2, d0));
+  v128.store(out + 3 * step, f32x4.mul(f32x4.add(d2, d1), factor));
+  v128.store(out + 4 * step, f32x4.mul(f32x4.sub(d2, d1), factor));
+  v128.store(out + 7 * step, f32x4.sub(d3, d1));
+}
+
 /** Aᵀ m A: place (i, j) of m is at `from + (8 i + j) · place`; the 36 results go to the first of 64 vectors. */
-export function output6(from: usize, place: usize, vectors: usize): void {
+export function output6(from: usize, place: usize, vectors: usize, rows: usize, columns: usize): void {
+  const low = rows < OUT, narrow = columns < OUT;
   let v = vectors, out = vectors;
   for (let j: usize = 0; j < IN; j++) {
-    outputLine(
-      v128.load(from), v128.load(from + 8 * place), v128.load(from + 16 * place), v128.load(from + 24 * place),
-      v128.load(from + 32 * place), v128.load(from + 40 * place), v128.load(from + 48 * place), v128.load(from + 56 * place),
-      v, IN * V, vectors,
-    );
+    if (narrow && !((SHORT6 >> j) & 1)) {
+      // No such place.
+    } else if (low) {
+      shortOutput(
+        v128.load(from), v128.load(from + 24 * place), v128.load(from + 32 * place), v128.load(from + 56 * place),
+        v, IN * V,
+      );
+    } else {
+      outputLine(
+        v128.load(from), v128.load(from + 8 * place), v128.load(from + 16 * place), v128.load(from + 24 * place),
+        v128.load(from + 32 * place), v128.load(from + 40 * place), v128.load(from + 48 * place), v128.load(from + 56 * place),
+        v, IN * V, vectors,
+      );
+    }
     from += place;
     v += V;
   }
   v = vectors;
-  for (let i: usize = 0; i < OUT; i++) {
+  for (let i: usize = 0; i < rows; i++) {
     // Line i is read before its results are written, and those lie at or before it.
-    outputLine(
-      v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
-      v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
-      out, V, vectors,
-    );
+    if (narrow) {
+      shortOutput(v128.load(v), v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 7 * V), out, V);
+    } else {
+      outputLine(
+        v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
+        v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
+        out, V, vectors,
+      );
+    }
     v += IN * V;
     out += OUT * V;
   }
@@ -153,12 +196,20 @@ function outputLine(
   v128.store(out + 5 * step, madd(difC, v128.load(vectors, AT_C5), odd5));
 }
 
+/** Aᵀ of F(2, 3) times a line of four. */
+// @ts-ignore: decorator
+@inline
+function shortOutput(m0: v128, m1: v128, m2: v128, m3: v128, out: usize, step: usize): void {
+  v128.store(out, f32x4.add(m0, f32x4.add(m1, m2)));
+  v128.store(out + step, f32x4.add(f32x4.sub(m1, m2), m3));
+}
+
 /** G times a line of three, as in winograd4.ts. */
 // @ts-ignore: decorator
 @inline
 export function weight6(g0: v128, g1: v128, g2: v128, out: usize, step: usize): void {
   const a2: f64 = A2, c2: f64 = C2;
-  // −1 / P
+  // −1 / (A² C²)
   v128.store(out, f64x2.neg(g0));
   weightPair(g0, g1, g2, A, 1 / (2 * a2 * (a2 - 1) * (a2 - c2)), out + step, step);
   weightPair(g0, g1, g2, 1, 1 / (2 * (1 - a2) * (1 - c2)), out + 3 * step, step);

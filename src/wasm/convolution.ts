@@ -17,7 +17,7 @@ export const TILE_SIZES: readonly TileSize[] = [4, 6];
 export type WinogradOption = boolean | TileSize;
 
 /** The way into a tile's places, or out of them, for one value of a place. */
-const TRANSFORM: Record<TileSize, number> = { 4: 18, 6: 23 };
+const TRANSFORM: Record<TileSize, number> = { 4: 12, 6: 15 };
 /** Reading one packed weight from memory. */
 const READ = 4;
 /** One product of whole numbers, without the relaxed dot product. */
@@ -37,8 +37,26 @@ export function placesOf(size: TileSize): number {
   return (size + 2) ** 2;
 }
 
+/** Products of a tile's side that makes the last two outputs, as assembly/winograd.ts has it. */
+const SHORT_SIDE = 4;
+
 export function tileCount(size: TileSize, images: number, height: number, width: number): number {
   return images * Math.ceil(height / size) * Math.ceil(width / size);
+}
+
+/** Products for a pair of channels and one image, with the rows that the micro-kernel computes besides. */
+function productCount(form: Float, height: number, width: number): number {
+  const whole = (rows: number): number => Math.ceil(rows / ROWS) * ROWS;
+  if (form === 'direct') return 9 * whole(height * width);
+  const [down, across] = [Math.ceil(height / form), Math.ceil(width / form)];
+  const isShort = (length: number): number => Number(length % form === 1 || length % form === 2);
+  const [low, narrow] = [isShort(height), isShort(width)];
+  const lacking = form + 2 - SHORT_SIDE;
+  return (
+    SHORT_SIDE ** 2 * whole(down * across) +
+    SHORT_SIDE * lacking * (whole((down - low) * across) + whole(down * (across - narrow))) +
+    lacking ** 2 * whole((down - low) * (across - narrow))
+  );
 }
 
 /**
@@ -48,11 +66,11 @@ export function tileCount(size: TileSize, images: number, height: number, width:
 export function convolutionCost(layer: Conv2d, form: Form, height: number, width: number): number {
   const { inChannels, outChannels } = layer;
   if (form === 'int8') return PRODUCT_INT8 * 9 * inChannels * outChannels * height * width;
-  const weights = (form === 'direct' ? 9 : placesOf(form)) * inChannels * outChannels;
-  const tiles = form === 'direct' ? height * width : tileCount(form, 1, height, width);
-  const products = weights * Math.ceil(tiles / ROWS) * ROWS;
-  const transforms = form === 'direct' ? 0 : TRANSFORM[form] * placesOf(form) * tiles * (inChannels + outChannels);
-  return products + transforms + READ * weights;
+  const products = inChannels * outChannels * productCount(form, height, width);
+  if (form === 'direct') return products + READ * 9 * inChannels * outChannels;
+  const places = placesOf(form);
+  const transforms = TRANSFORM[form] * places * tileCount(form, 1, height, width) * (inChannels + outChannels);
+  return products + transforms + READ * places * inChannels * outChannels;
 }
 
 /** True if a layer's weights can be had in Winograd's forms: the first layer's pixels are no whole vectors. */
@@ -167,7 +185,7 @@ export interface Workspace {
 const LINE = 64;
 const VECTOR = 16;
 /** Vectors that the constants of a transform take, at most. */
-const CONSTANTS = 14;
+const CONSTANTS = 15;
 
 export function winogradWorkspace(
   size: TileSize,
