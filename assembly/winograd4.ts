@@ -23,6 +23,7 @@ const OUT: usize = 4;
 
 /** The places along a side that its last tile has if two outputs are left: those of 0, ±A and ∞. */
 export const SHORT4: usize = 0b100111;
+const ALL: usize = (1 << IN) - 1;
 
 /** The places of the constants, behind the vectors: winograd6.ts says why. */
 const AT: usize = IN * IN * V;
@@ -56,42 +57,42 @@ export function constants4(vectors: usize): void {
 }
 
 /**
- * Bᵀ d B: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of the result goes to
- * `to + (6 i + j) · place`. `vectors` has 36 vectors, and the constants.
+ * Bᵀ d B of a tile of `rows` × `columns` outputs: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of
+ * the result goes to `to + (6 i + j) · place`. `vectors` has 36 vectors, and the constants.
  */
 export function input4(
   from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize, rows: usize, columns: usize,
 ): void {
   const low = rows < OUT, narrow = columns < OUT;
-  let v = vectors;
-  for (let j: usize = 0; j < columns + 2; j++) {
-    if (low) {
-      shortInput(v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row), v, IN * V, vectors);
-    } else {
-      inputLine(
-        v128.load(from), v128.load(from + row), v128.load(from + 2 * row),
-        v128.load(from + 3 * row), v128.load(from + 4 * row), v128.load(from + 5 * row),
-        v, IN * V, vectors,
-      );
+  inputLines(from, pixel, row, vectors, V, IN * V, columns + 2, ALL, low, vectors);
+  inputLines(vectors, IN * V, V, to, IN * place, place, IN, low ? SHORT4 : ALL, narrow, vectors);
+}
+
+/**
+ * Bᵀ times those lines of `count` that are in `which`: they begin `next` bytes apart, and their values are `step` bytes apart;
+ * of the results the same is `outNext` and `outStep`.
+ */
+function inputLines(
+  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
+  count: usize, which: usize, short: bool, vectors: usize,
+): void {
+  for (let i: usize = 0; i < count; i++) {
+    if ((which >> i) & 1) {
+      if (short) {
+        shortInput(
+          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
+          out, outStep, vectors,
+        );
+      } else {
+        inputLine(
+          v128.load(from), v128.load(from + step), v128.load(from + 2 * step),
+          v128.load(from + 3 * step), v128.load(from + 4 * step), v128.load(from + 5 * step),
+          out, outStep, vectors,
+        );
+      }
     }
-    from += pixel;
-    v += V;
-  }
-  v = vectors;
-  for (let i: usize = 0; i < IN; i++) {
-    if (low && !((SHORT4 >> i) & 1)) {
-      // No such place.
-    } else if (narrow) {
-      shortInput(v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), to, place, vectors);
-    } else {
-      inputLine(
-        v128.load(v), v128.load(v, V), v128.load(v, 2 * V),
-        v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
-        to, place, vectors,
-      );
-    }
-    v += IN * V;
-    to += IN * place;
+    from += next;
+    out += outNext;
   }
 }
 
@@ -126,42 +127,39 @@ function shortInput(d0: v128, d1: v128, d2: v128, d3: v128, out: usize, step: us
   v128.store(out + 5 * step, nmadd(d1, v128.load(vectors, AT_A2), d3));
 }
 
-/** Aᵀ m A: place (i, j) of m is at `from + (6 i + j) · place`; the 16 results go to the first of 36 vectors. */
+/**
+ * Aᵀ m A of a tile of `rows` × `columns` outputs: place (i, j) of m is at `from + (6 i + j) · place`; the results go to the
+ * first of 36 vectors, 4 to a row.
+ */
 export function output4(from: usize, place: usize, vectors: usize, rows: usize, columns: usize): void {
   const low = rows < OUT, narrow = columns < OUT;
-  let v = vectors, out = vectors;
-  for (let j: usize = 0; j < IN; j++) {
-    if (narrow && !((SHORT4 >> j) & 1)) {
-      // No such place.
-    } else if (low) {
-      shortOutput(
-        v128.load(from), v128.load(from + 6 * place), v128.load(from + 12 * place), v128.load(from + 30 * place),
-        v, IN * V, vectors,
-      );
-    } else {
-      outputLine(
-        v128.load(from), v128.load(from + 6 * place), v128.load(from + 12 * place),
-        v128.load(from + 18 * place), v128.load(from + 24 * place), v128.load(from + 30 * place),
-        v, IN * V, vectors,
-      );
+  outputLines(from, place, IN * place, vectors, V, IN * V, IN, narrow ? SHORT4 : ALL, low, vectors);
+  // A line is read before its results are written, and those lie at or before it.
+  outputLines(vectors, IN * V, V, vectors, OUT * V, V, rows, ALL, narrow, vectors);
+}
+
+/** Aᵀ times lines, which are given as those of `inputLines`. */
+function outputLines(
+  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
+  count: usize, which: usize, short: bool, vectors: usize,
+): void {
+  for (let i: usize = 0; i < count; i++) {
+    if ((which >> i) & 1) {
+      if (short) {
+        shortOutput(
+          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 5 * step),
+          out, outStep, vectors,
+        );
+      } else {
+        outputLine(
+          v128.load(from), v128.load(from + step), v128.load(from + 2 * step),
+          v128.load(from + 3 * step), v128.load(from + 4 * step), v128.load(from + 5 * step),
+          out, outStep, vectors,
+        );
+      }
     }
-    from += place;
-    v += V;
-  }
-  v = vectors;
-  for (let i: usize = 0; i < rows; i++) {
-    // Line i is read before its results are written, and those lie at or before it.
-    if (narrow) {
-      shortOutput(v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 5 * V), out, V, vectors);
-    } else {
-      outputLine(
-        v128.load(v), v128.load(v, V), v128.load(v, 2 * V),
-        v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 5 * V),
-        out, V, vectors,
-      );
-    }
-    v += IN * V;
-    out += OUT * V;
+    from += next;
+    out += outNext;
   }
 }
 

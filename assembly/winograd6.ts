@@ -21,6 +21,7 @@ const OUT: usize = 6;
 
 /** The places along a side that its last tile has if two outputs are left: those of 0, ±1 and ∞. */
 export const SHORT6: usize = 0b10011001;
+const ALL: usize = (1 << IN) - 1;
 
 /**
  * The constants are loaded from memory, where they follow the vectors: V8 makes one that is written in the code anew
@@ -63,42 +64,42 @@ export function constants6(vectors: usize): void {
 }
 
 /**
- * Bᵀ d B: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of the result goes to
- * `to + (8 i + j) · place`. `vectors` has 64 vectors, and the constants.
+ * Bᵀ d B of a tile of `rows` × `columns` outputs: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of
+ * the result goes to `to + (8 i + j) · place`. `vectors` has 64 vectors, and the constants.
  */
 export function input6(
   from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize, rows: usize, columns: usize,
 ): void {
   const low = rows < OUT, narrow = columns < OUT;
-  let v = vectors;
-  for (let j: usize = 0; j < columns + 2; j++) {
-    if (low) {
-      shortInput(v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row), v, IN * V, vectors);
-    } else {
-      inputLine(
-        v128.load(from), v128.load(from + row), v128.load(from + 2 * row), v128.load(from + 3 * row),
-        v128.load(from + 4 * row), v128.load(from + 5 * row), v128.load(from + 6 * row), v128.load(from + 7 * row),
-        v, IN * V, vectors,
-      );
+  inputLines(from, pixel, row, vectors, V, IN * V, columns + 2, ALL, low, vectors);
+  inputLines(vectors, IN * V, V, to, IN * place, place, IN, low ? SHORT6 : ALL, narrow, vectors);
+}
+
+/**
+ * Bᵀ times those lines of `count` that are in `which`: they begin `next` bytes apart, and their values are `step` bytes apart;
+ * of the results the same is `outNext` and `outStep`.
+ */
+function inputLines(
+  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
+  count: usize, which: usize, short: bool, vectors: usize,
+): void {
+  for (let i: usize = 0; i < count; i++) {
+    if ((which >> i) & 1) {
+      if (short) {
+        shortInput(
+          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
+          out, outStep, vectors,
+        );
+      } else {
+        inputLine(
+          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
+          v128.load(from + 4 * step), v128.load(from + 5 * step), v128.load(from + 6 * step), v128.load(from + 7 * step),
+          out, outStep, vectors,
+        );
+      }
     }
-    from += pixel;
-    v += V;
-  }
-  v = vectors;
-  for (let i: usize = 0; i < IN; i++) {
-    if (low && !((SHORT6 >> i) & 1)) {
-      // No such place.
-    } else if (narrow) {
-      shortInput(v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V), to, place, vectors);
-    } else {
-      inputLine(
-        v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
-        v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
-        to, place, vectors,
-      );
-    }
-    v += IN * V;
-    to += IN * place;
+    from += next;
+    out += outNext;
   }
 }
 
@@ -137,42 +138,39 @@ function shortInput(d0: v128, d1: v128, d2: v128, d3: v128, out: usize, step: us
   v128.store(out + 7 * step, f32x4.sub(d3, d1));
 }
 
-/** Aᵀ m A: place (i, j) of m is at `from + (8 i + j) · place`; the 36 results go to the first of 64 vectors. */
+/**
+ * Aᵀ m A of a tile of `rows` × `columns` outputs: place (i, j) of m is at `from + (8 i + j) · place`; the results go to the
+ * first of 64 vectors, 6 to a row.
+ */
 export function output6(from: usize, place: usize, vectors: usize, rows: usize, columns: usize): void {
   const low = rows < OUT, narrow = columns < OUT;
-  let v = vectors, out = vectors;
-  for (let j: usize = 0; j < IN; j++) {
-    if (narrow && !((SHORT6 >> j) & 1)) {
-      // No such place.
-    } else if (low) {
-      shortOutput(
-        v128.load(from), v128.load(from + 24 * place), v128.load(from + 32 * place), v128.load(from + 56 * place),
-        v, IN * V,
-      );
-    } else {
-      outputLine(
-        v128.load(from), v128.load(from + 8 * place), v128.load(from + 16 * place), v128.load(from + 24 * place),
-        v128.load(from + 32 * place), v128.load(from + 40 * place), v128.load(from + 48 * place), v128.load(from + 56 * place),
-        v, IN * V, vectors,
-      );
+  outputLines(from, place, IN * place, vectors, V, IN * V, IN, narrow ? SHORT6 : ALL, low, vectors);
+  // A line is read before its results are written, and those lie at or before it.
+  outputLines(vectors, IN * V, V, vectors, OUT * V, V, rows, ALL, narrow, vectors);
+}
+
+/** Aᵀ times lines, which are given as those of `inputLines`. */
+function outputLines(
+  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
+  count: usize, which: usize, short: bool, vectors: usize,
+): void {
+  for (let i: usize = 0; i < count; i++) {
+    if ((which >> i) & 1) {
+      if (short) {
+        shortOutput(
+          v128.load(from), v128.load(from + 3 * step), v128.load(from + 4 * step), v128.load(from + 7 * step),
+          out, outStep,
+        );
+      } else {
+        outputLine(
+          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
+          v128.load(from + 4 * step), v128.load(from + 5 * step), v128.load(from + 6 * step), v128.load(from + 7 * step),
+          out, outStep, vectors,
+        );
+      }
     }
-    from += place;
-    v += V;
-  }
-  v = vectors;
-  for (let i: usize = 0; i < rows; i++) {
-    // Line i is read before its results are written, and those lie at or before it.
-    if (narrow) {
-      shortOutput(v128.load(v), v128.load(v, 3 * V), v128.load(v, 4 * V), v128.load(v, 7 * V), out, V);
-    } else {
-      outputLine(
-        v128.load(v), v128.load(v, V), v128.load(v, 2 * V), v128.load(v, 3 * V),
-        v128.load(v, 4 * V), v128.load(v, 5 * V), v128.load(v, 6 * V), v128.load(v, 7 * V),
-        out, V, vectors,
-      );
-    }
-    v += IN * V;
-    out += OUT * V;
+    from += next;
+    out += outNext;
   }
 }
 
