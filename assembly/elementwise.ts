@@ -1,7 +1,7 @@
 /*
  * Operations on plain runs of values: relu, dropout, softmax.
  */
-import { V, relu4, sum4 } from './simd';
+import { V, relu4 } from './simd';
 
 /** max(x, 0) in place, over `count` values rounded up to a whole vector. */
 export function relu(values: usize, count: i32): void {
@@ -31,24 +31,18 @@ function lowbias32(x: u32): u32 {
   return x ^ (x >> 16);
 }
 
-/** Softmax of each of `rows` rows of `count` values: exp(x − max) / Σ exp(x − max). May run in place. */
+/**
+ * Softmax of each of `rows` rows of `count` values: exp(x − max) / Σ exp(x − max). May run in place. One value at a time:
+ * a row is short beside the linear layer that made it.
+ */
 export function softmax(input: usize, output: usize, rows: i32, count: i32): void {
   for (let row = 0; row < rows; row++) {
     const from = input + (<usize>(row * count) << 2), to = output + (<usize>(row * count) << 2);
     const bytes = <usize>count << 2;
-    const whole = bytes & ~(V - 1);
-    let most = -Infinity as f32;
+    let most = -Infinity as f32, sum: f32 = 0;
     for (let i: usize = 0; i < bytes; i += 4) most = max(most, load<f32>(from + i));
-    const peak = f32x4.splat(most);
-    let sums = f32x4.splat(0);
-    for (let i: usize = 0; i < whole; i += V) {
-      const e = exp4(f32x4.sub(v128.load(from + i), peak));
-      sums = f32x4.add(sums, e);
-      v128.store(to + i, e);
-    }
-    let sum = sum4(sums);
-    for (let i = whole; i < bytes; i += 4) {
-      const e = f32x4.extract_lane(exp4(f32x4.splat(load<f32>(from + i) - most)), 0);
+    for (let i: usize = 0; i < bytes; i += 4) {
+      const e = exp(load<f32>(from + i) - most);
       sum += e;
       store<f32>(to + i, e);
     }
@@ -60,19 +54,19 @@ export function softmax(input: usize, output: usize, rows: i32, count: i32): voi
  * e^x for x ≤ 0, to 2 units in the last place; 0 under −87. x = n·ln 2 + r with |r| ≤ ln 2 / 2, e^x = 2ⁿ·e^r,
  * e^r by its Taylor polynomial of degree 7 (error under 6e−9 there); ln 2 in two parts, as Cody and Waite, 1980.
  */
-function exp4(x: v128): v128 {
-  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.4426950408889634)));
-  let r = f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375)));
-  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
-  let e = f32x4.splat(1.0 / 5040.0);
-  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 720.0));
-  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 120.0));
-  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 24.0));
-  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1.0 / 6.0));
-  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(0.5));
-  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1));
-  e = f32x4.add(f32x4.mul(e, r), f32x4.splat(1));
-  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
-  const value = f32x4.mul(e, power);
-  return v128.andnot(value, f32x4.lt(x, f32x4.splat(-87)));
+// @ts-ignore: decorator
+@inline
+function exp(x: f32): f32 {
+  if (x < -87) return 0;
+  const n = nearest<f32>(x * 1.4426950408889634);
+  const r = x - n * 0.693359375 - n * -2.12194440e-4;
+  let e: f32 = 1.0 / 5040.0;
+  e = e * r + 1.0 / 720.0;
+  e = e * r + 1.0 / 120.0;
+  e = e * r + 1.0 / 24.0;
+  e = e * r + 1.0 / 6.0;
+  e = e * r + 0.5;
+  e = e * r + 1;
+  e = e * r + 1;
+  return e * reinterpret<f32>((<i32>n + 127) << 23);
 }

@@ -3,8 +3,9 @@ import { VGGNetError } from '../errors.js';
 import { allocate, numel, type TensorData } from '../tensor.js';
 import type { Blueprint } from './blueprint.js';
 import { Heap } from './heap.js';
-import { instantiateKernels, type Kernels } from './kernels.js';
-import { BYTES, readValue } from './layout.js';
+import { instantiateKernels } from './instance.js';
+import type { Kernels } from './kernels.js';
+import { BYTES, type Value } from './layout.js';
 import { ARGUMENT_BYTES, CONTROL, SCRATCH } from './memory.js';
 import { Operations } from './operations.js';
 import { Parameters } from './parameters.js';
@@ -170,4 +171,27 @@ function shrink(call: Call, images: number): Call {
   if (call.input.shape[0] === images) return call;
   const first = (value: Placed): Placed => ({ ...value, shape: [images, ...value.shape.slice(1)] });
   return { ...call, input: first(call.input), output: first(call.output) };
+}
+
+/** Copies a value out of `memory` into (N, C, H, W) order. */
+function readValue(memory: Float32Array, address: number, value: Value, out: Float32Array): void {
+  const base = address / BYTES;
+  if (value.layout === 'nchw') {
+    out.set(memory.subarray(base, base + out.length));
+    return;
+  }
+  const [n = 0, c = 0, h = 0, w = 0] = value.shape;
+  const { stride } = value;
+  let at = 0;
+  for (let image = 0; image < n; image++) {
+    for (let channel = 0; channel < c; channel++) {
+      for (let y = 0; y < h; y++) {
+        let from = base + ((image * (h + 2) + y + 1) * (w + 2) + 1) * stride + channel;
+        for (let x = 0; x < w; x++) {
+          out[at++] = memory[from] as number;
+          from += stride;
+        }
+      }
+    }
+  }
 }

@@ -31,26 +31,3 @@ export function valueBytes({ layout, shape, stride }: Value): number {
   const [n = 0, , h = 0, w = 0] = shape;
   return align(n * (h + 2) * (w + 2) * stride * BYTES);
 }
-
-/** Copies a value out of `memory` into (N, C, H, W) order. */
-export function readValue(memory: Float32Array, address: number, value: Value, out: Float32Array): void {
-  const base = address / BYTES;
-  if (value.layout === 'nchw') {
-    out.set(memory.subarray(base, base + out.length));
-    return;
-  }
-  const [n = 0, c = 0, h = 0, w = 0] = value.shape;
-  const { stride } = value;
-  let at = 0;
-  for (let image = 0; image < n; image++) {
-    for (let channel = 0; channel < c; channel++) {
-      for (let y = 0; y < h; y++) {
-        let from = base + ((image * (h + 2) + y + 1) * (w + 2) + 1) * stride + channel;
-        for (let x = 0; x < w; x++) {
-          out[at++] = memory[from] as number;
-          from += stride;
-        }
-      }
-    }
-  }
-}

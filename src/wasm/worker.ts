@@ -4,7 +4,7 @@
  */
 import { VGGNetError } from '../errors.js';
 import { Engine } from './engine.js';
-import { instantiateKernels } from './kernels.js';
+import { instantiateKernels } from './instance.js';
 import { listen } from './port.js';
 import { type FromWorker, NO_REQUEST, type Port, type Request, type Result, type ToWorker } from './protocol.js';
 import { EngineQueue, engineError } from './queue.js';

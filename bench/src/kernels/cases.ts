@@ -203,7 +203,7 @@ function winograd(cost: Cost<Conv2d>, layers: string[], size: TileSize): KernelC
       const tiles = tileCount(size, 1, height, width);
       const share = shareTiles(cost.layer, tiles, 1);
       const transformed = arena.zeros(placesOf(size) * inStride * outChannels);
-      kernels.packWinograd?.(size, at.weights, transformed, outChannels, inStride, arena.bytes(1024));
+      kernels.packWinograd?.(size, at.weights, transformed, outChannels, inStride, arena.bytes(20_480));
       const { own, inPlace, outPlace, bytes } = winogradWorkspace(size, share, inStride, outChannels, 1);
       const workspace = arena.bytes(bytes);
       const run = arena.operation('WINOGRAD', [
