@@ -76,20 +76,18 @@ export function conv2d(args: Conv2dArgs, thread: i32, threads: i32): void {
 
 /**
  * Packs `count` values of weight[OC, IC, 3, 3], of which the first has index `offset`, into
- * (⌈OC/8⌉, 3, 3, CS, 8). The destination starts as zeros.
+ * (⌈OC/8⌉, 3, 3, CS, 8), which starts as zeros; or the way `back`.
  */
-export function packConv2d(values: usize, offset: i32, count: i32, packed: usize, inChannels: i32, inStride: i32): void {
-  for (let i = 0; i < count; i++) {
-    store<f32>(packed + packedAddress(offset + i, inChannels, inStride), load<f32>(values + (<usize>i << 2)));
-  }
-}
-
-/** The way back: `count` values from index `offset` of weight[OC, IC, 3, 3]. */
-export function unpackConv2d(
-  packed: usize, offset: i32, count: i32, values: usize, inChannels: i32, inStride: i32,
+export function packConv2d(
+  values: usize, offset: i32, count: i32, packed: usize, inChannels: i32, inStride: i32, back: bool,
 ): void {
+  const tap = <usize>(inStride * NR) << 2;
+  let at: usize = 0;
   for (let i = 0; i < count; i++) {
-    store<f32>(values + (<usize>i << 2), load<f32>(packed + packedAddress(offset + i, inChannels, inStride)));
+    at = i == 0 || (offset + i) % 9 == 0 ? packed + packedAddress(offset + i, inChannels, inStride) : at + tap;
+    if (back) store<f32>(values, load<f32>(at));
+    else store<f32>(at, load<f32>(values));
+    values += 4;
   }
 }
 

@@ -3,7 +3,7 @@ export { MR, NR, setEpilogue } from './tile';
 export { SCRATCH, gemm, packB } from './gemm';
 export { CONV2D, LINEAR, MAX_POOL2D, WINOGRAD, helper, parallel } from './parallel';
 export { CONTROL } from './team';
-export { packConv2d, unpackConv2d } from './conv2d';
+export { packConv2d } from './conv2d';
 export { packWinograd } from './winograd';
 export { adaptiveAvgPool2d } from './pool';
 export { clearBorder, toNCHW, toPaddedNHWC } from './layout';

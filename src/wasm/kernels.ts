@@ -39,14 +39,14 @@ export interface Kernels {
     scratch: number,
   ): void;
   packB(k: number, n: number, b: number, packed: number): void;
-  packConv2d(values: number, offset: number, count: number, packed: number, inChannels: number, inStride: number): void;
-  unpackConv2d(
-    packed: number,
+  packConv2d(
+    values: number,
     offset: number,
     count: number,
-    values: number,
+    packed: number,
     inChannels: number,
     inStride: number,
+    back: number,
   ): void;
   packConv2dInt8(
     values: number,

@@ -54,7 +54,7 @@ export class ConvStore implements Store {
     for (let from = 0; from < values.length; from += STAGE) {
       const part = values.subarray(from, from + STAGE);
       heap.f32.set(part, stage / BYTES);
-      kernels.packConv2d(stage, offset + from, part.length, address, inChannels, inStride);
+      kernels.packConv2d(stage, offset + from, part.length, address, inChannels, inStride, 0);
     }
   }
 
@@ -63,7 +63,7 @@ export class ConvStore implements Store {
     const { address, inChannels, inStride } = this.#place;
     for (let from = 0; from < out.length; from += STAGE) {
       const count = Math.min(STAGE, out.length - from);
-      kernels.unpackConv2d(address, from, count, stage, inChannels, inStride);
+      kernels.packConv2d(stage, from, count, address, inChannels, inStride, 1);
       out.set(heap.f32.subarray(stage / BYTES, stage / BYTES + count), from);
     }
   }
