@@ -11,7 +11,7 @@
  * the larger one, is packed long before, and often comes from memory, which gives it faster in long runs.
  */
 import { V } from './simd';
-import { MR, NR, ROW, foursOf, rowA, sliceMode, tile, tile4x8 } from './tile';
+import { MR, NR, ROW, foursOf, rowA, sliceMode, tiles } from './tile';
 
 /** Most steps of K in a slice, between a load and a store of the accumulators. */
 export const KC: i32 = 512;
@@ -66,11 +66,8 @@ export function gemmBlock(
       for (let row = 0; row < all; ) {
         const height = row < high ? MR : 4;
         const entries = rows + <usize>row * ROW, a = packed + (<usize>(row * steps) << 2);
-        for (let panel = start; panel < end; panel++) {
-          const columns = slab + (<usize>panel * <usize>k << 5);
-          if (height == MR) tile(entries, a, columns, steps, panel, mode);
-          else tile4x8(entries, a, columns, steps, panel, mode);
-        }
+        const columns = slab + (<usize>start * <usize>k << 5), gap = <usize>(k - steps) << 5;
+        tiles(entries, height, a, columns, steps, gap, start, end, mode);
         row += height;
       }
     }
