@@ -3,7 +3,7 @@
  * micro-kernel with everything it reads in L1, and a stream of reads from memory.
  */
 import { V } from '../../assembly/simd';
-import { MR, NR, ROW, sliceMode, tile } from '../../assembly/tile';
+import { MR, NR, ROW, sliceMode, tiles } from '../../assembly/tile';
 
 export { MR, NR };
 
@@ -25,8 +25,8 @@ export function peak(buffer: usize, calls: i32): void {
   const mode = sliceMode(0, 2);
   // Two calls, so that the compiler does not put the tile's body here, where it would have fewer registers.
   for (let i = 0; i < calls; i += 2) {
-    tile(buffer, a, b, K, 0, mode);
-    tile(buffer, a, b, K, 0, mode);
+    tiles(buffer, MR, a, b, K, 0, 0, 1, mode);
+    tiles(buffer, MR, a, b, K, 0, 0, 1, mode);
   }
 }
 
