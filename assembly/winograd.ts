@@ -167,8 +167,9 @@ function products(
   setEpilogue(0, 0, false, outStride);
   let done = 0;
   for (let place = 0; place < side * side && done < to; place++) {
-    const full = !((shared >> (place / side)) & 1), wide = !((shared >> (place % side)) & 1);
-    const tiles = count - (full ? low : 0) - (wide ? narrow : 0) + (full && wide ? both : 0);
+    // Places that only tiles of full height, or width, have.
+    const tall = !((shared >> (place / side)) & 1), wide = !((shared >> (place % side)) & 1);
+    const tiles = count - (tall ? low : 0) - (wide ? narrow : 0) + (tall && wide ? both : 0);
     if (tiles == 0) continue;
     const firstPanel = max(0, from - done + tiles - 1) / tiles, lastPanel = min(panels, (to - done + tiles - 1) / tiles);
     done += tiles * panels;
@@ -176,7 +177,7 @@ function products(
     let entry = rows, input = inputs + <usize>place * inPlace, sum = sums + <usize>place * outPlace;
     for (let t = first; t < end; t++) {
       const without =
-        (full && shortRow && (t / across) % down == down - 1) || (wide && shortColumn && t % across == across - 1);
+        (tall && shortRow && (t / across) % down == down - 1) || (wide && shortColumn && t % across == across - 1);
       if (!without) {
         store<usize>(entry, input);
         store<usize>(entry, sum, 4);
