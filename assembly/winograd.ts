@@ -345,7 +345,7 @@ export function packWinograd(
       let v = work, out = scratch + pair;
       for (let l = 0; l < 3 + side; l++) {
         const first = l < 3;
-        const to = first ? work + <usize>(9 + l) * V : line, step = first ? 3 * V : V;
+        const to = first ? work + <usize>(9 + l) * V : line, step: usize = first ? 3 * V : V;
         weightLine(size, v128.load(v), v128.load(v, V), v128.load(v, 2 * V), to, step);
         v += 3 * V;
         if (first) continue;
