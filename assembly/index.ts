@@ -4,7 +4,7 @@ export { SCRATCH, gemm, packB } from './gemm';
 export { CONV2D, LINEAR, MAX_POOL2D, WINOGRAD, helper, parallel } from './parallel';
 export { CONTROL } from './team';
 export { packConv2d } from './conv2d';
-export { packWinograd } from './winograd';
+export { packWinograd } from './winograd-pack';
 export { adaptiveAvgPool2d } from './pool';
 export { clearBorder, toNCHW, toPaddedNHWC } from './layout';
 export { affine2d, batchStatistics } from './batchnorm2d';

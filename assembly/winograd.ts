@@ -5,7 +5,8 @@
  *   Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A      d: (m + 2)² inputs, g: 3×3 weights, Y: m² outputs
  *
  * The products are (m + 2)² matrix products, one for each place of d: (tiles, IC) · (IC, OC). Blocks of tiles go
- * through all three stages while they are in a cache. m is 4 or 6: the transforms are in winograd4.ts and winograd6.ts.
+ * through all three stages while they are in a cache. m is 4 or 6: winograd4.ts and winograd6.ts transform
+ * a line, for its columns and then its rows a tile goes through here.
  *
  * Where only one or two outputs of a side are left, its last tile makes two: F(2, 3) has four of the points that F(m, 3) has,
  * and so the products at those places, with the same weights, are all that it takes.
@@ -16,14 +17,14 @@ import { SCRATCH, gemmBlock, panelsOf } from './gemm';
 import { V, madd } from './simd';
 import { barrier, cut } from './team';
 import { NR, ROW, setEpilogue } from './tile';
-import { SHORT4, constants4, input4, output4, weight4 } from './winograd4';
-import { SHORT6, constants6, input6, output6, weight6 } from './winograd6';
+import { SHORT4, constants4, inputLine4, outputLine4, shortInput4, shortOutput4 } from './winograd4';
+import { SHORT6, constants6, inputLine6, outputLine6, shortInput6, shortOutput6 } from './winograd6';
 
 @unmanaged
 export class WinogradArgs {
   input: usize;
   output: usize;
-  /** As `packWinograd` makes them. */
+  /** As `packWinograd` of winograd-pack.ts makes them. */
   weights: usize;
   /** As conv2d takes them, for tiles whose values are not finite. */
   direct: usize;
@@ -60,8 +61,22 @@ export class WinogradArgs {
 /** Products of a tile. */
 // @ts-ignore: decorator
 @inline
-function placesOf(size: i32): i32 {
+export function placesOf(size: i32): i32 {
   return (size + 2) * (size + 2);
+}
+
+/** The places along a side that a tile of two outputs has, bit by bit. */
+// @ts-ignore: decorator
+@inline
+function shortPlaces(size: i32): i32 {
+  return size == 4 ? SHORT4 : SHORT6;
+}
+
+/** Tiles along a side of `length` pixels. */
+// @ts-ignore: decorator
+@inline
+function tilesAlong(size: i32, length: i32): i32 {
+  return (length + size - 1) / size;
 }
 
 /** Bytes from one tile of a block to the next: a line more than its places, so that not all fall into one set of L1. */
@@ -120,7 +135,7 @@ let tileRows: i32 = 0;
 let tileColumns: i32 = 0;
 
 function select(args: WinogradArgs, index: i32): void {
-  const size = args.size, across = (args.width + size - 1) / size, down = (args.height + size - 1) / size;
+  const size = args.size, across = tilesAlong(size, args.width), down = tilesAlong(size, args.height);
   image = index / across / down;
   top = ((index / across) % down) * size;
   left = (index % across) * size;
@@ -153,7 +168,7 @@ function products(
   const inPlace = <usize>args.inPlace, outPlace = <usize>args.outPlace;
   const inTile = tileBytes(size, inPlace), outTile = tileBytes(size, outPlace);
   const panels = panelsOf(args.outChannels), weightPlace = <usize>(panels * NR * inStride) << 2;
-  const across = (args.width + size - 1) / size, down = (args.height + size - 1) / size, end = first + count;
+  const across = tilesAlong(size, args.width), down = tilesAlong(size, args.height), end = first + count;
   const shortRow = outputsOf(size, args.height - (down - 1) * size) < size;
   const shortColumn = outputsOf(size, args.width - (across - 1) * size) < size;
   // How many of the block's tiles are short in each way.
@@ -163,7 +178,7 @@ function products(
   const lacking = side - 4;
   const all = <i64>panels * (count * side * side - (low + narrow) * side * lacking + both * lacking * lacking);
   const from = <i32>((all * part) / parts), to = <i32>((all * (part + 1)) / parts);
-  const shared = <i32>(size == 4 ? SHORT4 : SHORT6);
+  const shared = shortPlaces(size);
   setEpilogue(0, 0, false, outStride);
   let done = 0;
   for (let place = 0; place < side * side && done < to; place++) {
@@ -190,9 +205,44 @@ function products(
   }
 }
 
+/** The transform of a line: by Bᵀ or by Aᵀ. */
+const INPUT: i32 = 0;
+const OUTPUT: i32 = 1;
+
+/** All lines of a tile. */
+const ALL: i32 = -1;
+
+/**
+ * A transform of those lines of `count` that are in `which`, of four channels; in short lines it is that of F(2, 3). They
+ * begin `next` bytes apart, and their values are `step` bytes apart; of the results the same is `outNext` and `outStep`.
+ */
+function lines(
+  stage: i32, size: i32, short: bool, from: usize, next: usize, step: usize,
+  out: usize, outNext: usize, outStep: usize, count: i32, which: i32, vectors: usize,
+): void {
+  for (let i = 0; i < count; i++) {
+    if ((which >> i) & 1) {
+      if (stage == INPUT) {
+        if (size == 4) {
+          if (short) shortInput4(from, step, out, outStep, vectors);
+          else inputLine4(from, step, out, outStep, vectors);
+        } else if (short) shortInput6(from, step, out, outStep, vectors);
+        else inputLine6(from, step, out, outStep, vectors);
+      } else if (size == 4) {
+        if (short) shortOutput4(from, step, out, outStep, vectors);
+        else outputLine4(from, step, out, outStep, vectors);
+      } else if (short) shortOutput6(from, step, out, outStep);
+      else outputLine6(from, step, out, outStep, vectors);
+    }
+    from += next;
+    out += outNext;
+  }
+}
+
 /** Bᵀ d B of the tile under work, for all channels: place p goes to `out + p · place`. */
 function inputTile(args: WinogradArgs, out: usize, place: usize, edge: usize, vectors: usize): void {
-  const size = args.size, height = tileRows + 2, width = tileColumns + 2;
+  const size = args.size, side = <usize>size + 2, height = tileRows + 2, width = tileColumns + 2;
+  const low = tileRows < size, narrow = tileColumns < size, short = shortPlaces(size);
   const pixel = <usize>args.inStride << 2;
   const paddedWidth = args.width + 2, paddedHeight = args.height + 2;
   let row = <usize>paddedWidth * pixel;
@@ -208,19 +258,21 @@ function inputTile(args: WinogradArgs, out: usize, place: usize, edge: usize, ve
     row = <usize>width * pixel;
   }
   for (let c: usize = 0; c < pixel; c += V) {
-    if (size == 4) input4(from + c, row, pixel, out + c, place, vectors, <usize>tileRows, <usize>tileColumns);
-    else input6(from + c, row, pixel, out + c, place, vectors, <usize>tileRows, <usize>tileColumns);
+    lines(INPUT, size, low, from + c, pixel, row, vectors, V, side * V, width, ALL, vectors);
+    lines(INPUT, size, narrow, vectors, side * V, V, out + c, side * place, place, size + 2, low ? short : ALL, vectors);
   }
 }
 
 /** Aᵀ m A of the tile under work, the epilogue, and the way into the output. */
 function outputTile(args: WinogradArgs, from: usize, place: usize, tile: usize, vectors: usize, rows: usize): void {
-  const pixel = <usize>args.outStride << 2;
+  const size = args.size, side = <usize>size + 2, pixel = <usize>args.outStride << 2;
+  const low = tileRows < size, narrow = tileColumns < size, short = shortPlaces(size);
   let largest = i32x4.splat(0);
   locate(args);
   for (let c: usize = 0; c < pixel; c += V) {
-    if (args.size == 4) output4(from + c, place, vectors, <usize>tileRows, <usize>tileColumns);
-    else output6(from + c, place, vectors, <usize>tileRows, <usize>tileColumns);
+    lines(OUTPUT, size, low, from + c, place, side * place, vectors, V, side * V, size + 2, narrow ? short : ALL, vectors);
+    // A line is read before its results are written, and those lie at or before it.
+    lines(OUTPUT, size, narrow, vectors, side * V, V, vectors, <usize>size * V, V, tileRows, ALL, vectors);
     largest = i32x4.max_u(largest, finishTile(args, vectors, c));
   }
   // Twice the bits of an infinity, whose sign falls off; those of a NaN are more.
@@ -322,53 +374,4 @@ function storeTile(args: WinogradArgs, from: usize, c: usize): void {
     from += pool ? 2 * line : line;
     to += targetRow;
   }
-}
-
-/** Bytes of a place that are packed at a time: places lie so far apart that few fit into the sets of a cache they share. */
-const RUN: usize = 256;
-
-/**
- * G g Gᵀ of all weights: from conv2d's panels (⌈OC/8⌉, 3, 3, CS, 8) to the panels of the products
- * ((m + 2)², ⌈OC/8⌉, CS, 8). In float64, rounded once. `scratch` has 20 KiB.
- */
-export function packWinograd(
-  size: i32, direct: usize, packed: usize, outChannels: i32, inStride: i32, scratch: usize,
-): void {
-  const panels = <usize>panelsOf(outChannels), side = size + 2, places = <usize>placesOf(size);
-  const tap = <usize>(inStride * NR) << 2;
-  // The weights of two pairs of channels, three vectors for each column; then G g, three for each row; a line of G g Gᵀ.
-  const work = scratch + places * RUN, line = work + <usize>(9 + 3 * side) * V;
-  for (let at: usize = 0; at < panels * tap; at += RUN) {
-    const from = direct + (at / tap) * 9 * tap + (at % tap);
-    for (let pair: usize = 0; pair < RUN; pair += 8) {
-      for (let k: usize = 0; k < 9; k++) v128.store(work + ((k % 3) * 3 + k / 3) * V, load2(from + pair + k * tap));
-      let v = work, out = scratch + pair;
-      for (let l = 0; l < 3 + side; l++) {
-        const first = l < 3;
-        const to = first ? work + <usize>(9 + l) * V : line, step: usize = first ? 3 * V : V;
-        weightLine(size, v128.load(v), v128.load(v, V), v128.load(v, 2 * V), to, step);
-        v += 3 * V;
-        if (first) continue;
-        for (let p = line, end = line + <usize>side * V; p < end; p += V) {
-          v128.store64_lane(out, f32x4.demote_f64x2_zero(v128.load(p)), 0);
-          out += RUN;
-        }
-      }
-    }
-    for (let p: usize = 0; p < places; p++) memory.copy(packed + p * panels * tap + at, scratch + p * RUN, RUN);
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function weightLine(size: i32, g0: v128, g1: v128, g2: v128, out: usize, step: usize): void {
-  if (size == 4) weight4(g0, g1, g2, out, step);
-  else weight6(g0, g1, g2, out, step);
-}
-
-/** Two float32 as float64. */
-// @ts-ignore: decorator
-@inline
-function load2(p: usize): v128 {
-  return f64x2.promote_low_f32x4(v128.load64_zero(p));
 }

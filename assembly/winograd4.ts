@@ -17,13 +17,11 @@ const B2: f32 = B * B;
 const S: f32 = A2 + B2;
 const P: f32 = A2 * B2;
 
-/** Inputs and outputs of a tile's side. */
+/** Inputs of a tile's side. */
 const IN: usize = 6;
-const OUT: usize = 4;
 
 /** The places along a side that its last tile has if two outputs are left: those of 0, ±A and ∞. */
-export const SHORT4: usize = 0b100111;
-const ALL: usize = (1 << IN) - 1;
+export const SHORT4: i32 = 0b100111;
 
 /** The places of the constants, behind the vectors: winograd6.ts says why. */
 const AT: usize = IN * IN * V;
@@ -56,133 +54,61 @@ export function constants4(vectors: usize): void {
   v128.store(vectors, f32x4.splat(A * (A2 - B2)), AT_SHORT_A);
 }
 
-/**
- * Bᵀ d B of a tile of `rows` × `columns` outputs: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of
- * the result goes to `to + (6 i + j) · place`. `vectors` has 36 vectors, and the constants.
- */
-export function input4(
-  from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize, rows: usize, columns: usize,
-): void {
-  const low = rows < OUT, narrow = columns < OUT;
-  inputLines(from, pixel, row, vectors, V, IN * V, columns + 2, ALL, low, vectors);
-  inputLines(vectors, IN * V, V, to, IN * place, place, IN, low ? SHORT4 : ALL, narrow, vectors);
-}
-
-/**
- * Bᵀ times those lines of `count` that are in `which`: they begin `next` bytes apart, and their values are `step` bytes apart;
- * of the results the same is `outNext` and `outStep`.
- */
-function inputLines(
-  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
-  count: usize, which: usize, short: bool, vectors: usize,
-): void {
-  for (let i: usize = 0; i < count; i++) {
-    if ((which >> i) & 1) {
-      if (short) {
-        shortInput(
-          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
-          out, outStep, vectors,
-        );
-      } else {
-        inputLine(
-          v128.load(from), v128.load(from + step), v128.load(from + 2 * step),
-          v128.load(from + 3 * step), v128.load(from + 4 * step), v128.load(from + 5 * step),
-          out, outStep, vectors,
-        );
-      }
-    }
-    from += next;
-    out += outNext;
-  }
-}
-
 /** Bᵀ times a line of six. */
 // @ts-ignore: decorator
 @inline
-function inputLine(
-  d0: v128, d1: v128, d2: v128, d3: v128, d4: v128, d5: v128, out: usize, step: usize, vectors: usize,
-): void {
+export function inputLine4(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
+  const d0 = v128.load(from), d1 = v128.load(from + step), d2 = v128.load(from + 2 * step);
+  const d3 = v128.load(from + 3 * step), d4 = v128.load(from + 4 * step), d5 = v128.load(from + 5 * step);
   const s = v128.load(vectors, AT_S), p = v128.load(vectors, AT_P);
   v128.store(out, madd(d0, p, nmadd(d2, s, d4)));
-  v128.store(out + 5 * step, madd(d1, p, nmadd(d3, s, d5)));
+  v128.store(out + 5 * outStep, madd(d1, p, nmadd(d3, s, d5)));
   const evenA = nmadd(d2, v128.load(vectors, AT_B2), d4);
   const oddA = nmadd(d1, v128.load(vectors, AT_AB2), f32x4.mul(d3, v128.load(vectors, AT_A)));
-  v128.store(out + step, f32x4.add(evenA, oddA));
-  v128.store(out + 2 * step, f32x4.sub(evenA, oddA));
+  v128.store(out + outStep, f32x4.add(evenA, oddA));
+  v128.store(out + 2 * outStep, f32x4.sub(evenA, oddA));
   const evenB = nmadd(d2, v128.load(vectors, AT_A2), d4);
   const oddB = nmadd(d1, v128.load(vectors, AT_A2B), f32x4.mul(d3, v128.load(vectors, AT_B)));
-  v128.store(out + 3 * step, f32x4.add(evenB, oddB));
-  v128.store(out + 4 * step, f32x4.sub(evenB, oddB));
+  v128.store(out + 3 * outStep, f32x4.add(evenB, oddB));
+  v128.store(out + 4 * outStep, f32x4.sub(evenB, oddB));
 }
 
 /** Bᵀ of F(2, 3) times a line of four; the row of a point p times p² − B², which G of F(4, 3) divides by. */
 // @ts-ignore: decorator
 @inline
-function shortInput(d0: v128, d1: v128, d2: v128, d3: v128, out: usize, step: usize, vectors: usize): void {
+export function shortInput4(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
+  const d0 = v128.load(from), d1 = v128.load(from + step), d2 = v128.load(from + 2 * step);
+  const d3 = v128.load(from + 3 * step);
   const p = v128.load(vectors, AT_P), factor = v128.load(vectors, AT_SHORT);
   v128.store(out, nmadd(d2, v128.load(vectors, AT_B2), f32x4.mul(d0, p)));
   const even = f32x4.mul(d2, factor), odd = f32x4.mul(d1, v128.load(vectors, AT_SHORT_A));
-  v128.store(out + step, f32x4.add(even, odd));
-  v128.store(out + 2 * step, f32x4.sub(even, odd));
-  v128.store(out + 5 * step, nmadd(d1, v128.load(vectors, AT_A2), d3));
-}
-
-/**
- * Aᵀ m A of a tile of `rows` × `columns` outputs: place (i, j) of m is at `from + (6 i + j) · place`; the results go to the
- * first of 36 vectors, 4 to a row.
- */
-export function output4(from: usize, place: usize, vectors: usize, rows: usize, columns: usize): void {
-  const low = rows < OUT, narrow = columns < OUT;
-  outputLines(from, place, IN * place, vectors, V, IN * V, IN, narrow ? SHORT4 : ALL, low, vectors);
-  // A line is read before its results are written, and those lie at or before it.
-  outputLines(vectors, IN * V, V, vectors, OUT * V, V, rows, ALL, narrow, vectors);
-}
-
-/** Aᵀ times lines, which are given as those of `inputLines`. */
-function outputLines(
-  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
-  count: usize, which: usize, short: bool, vectors: usize,
-): void {
-  for (let i: usize = 0; i < count; i++) {
-    if ((which >> i) & 1) {
-      if (short) {
-        shortOutput(
-          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 5 * step),
-          out, outStep, vectors,
-        );
-      } else {
-        outputLine(
-          v128.load(from), v128.load(from + step), v128.load(from + 2 * step),
-          v128.load(from + 3 * step), v128.load(from + 4 * step), v128.load(from + 5 * step),
-          out, outStep, vectors,
-        );
-      }
-    }
-    from += next;
-    out += outNext;
-  }
+  v128.store(out + outStep, f32x4.add(even, odd));
+  v128.store(out + 2 * outStep, f32x4.sub(even, odd));
+  v128.store(out + 5 * outStep, nmadd(d1, v128.load(vectors, AT_A2), d3));
 }
 
 /** Aᵀ times a line of six. */
 // @ts-ignore: decorator
 @inline
-function outputLine(
-  m0: v128, m1: v128, m2: v128, m3: v128, m4: v128, m5: v128, out: usize, step: usize, vectors: usize,
-): void {
+export function outputLine4(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
+  const m0 = v128.load(from), m1 = v128.load(from + step), m2 = v128.load(from + 2 * step);
+  const m3 = v128.load(from + 3 * step), m4 = v128.load(from + 4 * step), m5 = v128.load(from + 5 * step);
   const sumA = f32x4.add(m1, m2), sumB = f32x4.add(m3, m4);
   const difA = f32x4.sub(m1, m2), difB = f32x4.sub(m3, m4);
   v128.store(out, f32x4.add(f32x4.add(m0, sumA), sumB));
-  v128.store(out + step, madd(difA, v128.load(vectors, AT_A), f32x4.mul(difB, v128.load(vectors, AT_B))));
-  v128.store(out + 2 * step, madd(sumA, v128.load(vectors, AT_A2), f32x4.mul(sumB, v128.load(vectors, AT_B2))));
-  v128.store(out + 3 * step, madd(difA, v128.load(vectors, AT_A3), madd(difB, v128.load(vectors, AT_B3), m5)));
+  v128.store(out + outStep, madd(difA, v128.load(vectors, AT_A), f32x4.mul(difB, v128.load(vectors, AT_B))));
+  v128.store(out + 2 * outStep, madd(sumA, v128.load(vectors, AT_A2), f32x4.mul(sumB, v128.load(vectors, AT_B2))));
+  v128.store(out + 3 * outStep, madd(difA, v128.load(vectors, AT_A3), madd(difB, v128.load(vectors, AT_B3), m5)));
 }
 
 /** Aᵀ of F(2, 3) times a line of four. */
 // @ts-ignore: decorator
 @inline
-function shortOutput(m0: v128, m1: v128, m2: v128, m3: v128, out: usize, step: usize, vectors: usize): void {
+export function shortOutput4(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
+  const m0 = v128.load(from), m1 = v128.load(from + step), m2 = v128.load(from + 2 * step);
+  const m3 = v128.load(from + 5 * step);
   v128.store(out, f32x4.add(m0, f32x4.add(m1, m2)));
-  v128.store(out + step, madd(f32x4.sub(m1, m2), v128.load(vectors, AT_A), m3));
+  v128.store(out + outStep, madd(f32x4.sub(m1, m2), v128.load(vectors, AT_A), m3));
 }
 
 /** G times a line of three: row of point p is (1, p, p²) / Π (p − other points); the last, of ∞, is (0, 0, 1). */

@@ -15,13 +15,11 @@ const C2: f32 = C * C;
 /** Π (x − p) = x⁷ − S x⁵ + S x³ − x, since A² C² = 1 */
 const S: f32 = A2 + 1 + C2;
 
-/** Inputs and outputs of a tile's side. */
+/** Inputs of a tile's side. */
 const IN: usize = 8;
-const OUT: usize = 6;
 
 /** The places along a side that its last tile has if two outputs are left: those of 0, ±1 and ∞. */
-export const SHORT6: usize = 0b10011001;
-const ALL: usize = (1 << IN) - 1;
+export const SHORT6: i32 = 0b10011001;
 
 /**
  * The constants are loaded from memory, where they follow the vectors: V8 makes one that is written in the code anew
@@ -63,143 +61,69 @@ export function constants6(vectors: usize): void {
   v128.store(vectors, f32x4.splat((1 - A2) * (1 - C2)), AT_SHORT);
 }
 
-/**
- * Bᵀ d B of a tile of `rows` × `columns` outputs: the pixels of d are `pixel` bytes apart and its rows `row`; place (i, j) of
- * the result goes to `to + (8 i + j) · place`. `vectors` has 64 vectors, and the constants.
- */
-export function input6(
-  from: usize, row: usize, pixel: usize, to: usize, place: usize, vectors: usize, rows: usize, columns: usize,
-): void {
-  const low = rows < OUT, narrow = columns < OUT;
-  inputLines(from, pixel, row, vectors, V, IN * V, columns + 2, ALL, low, vectors);
-  inputLines(vectors, IN * V, V, to, IN * place, place, IN, low ? SHORT6 : ALL, narrow, vectors);
-}
-
-/**
- * Bᵀ times those lines of `count` that are in `which`: they begin `next` bytes apart, and their values are `step` bytes apart;
- * of the results the same is `outNext` and `outStep`.
- */
-function inputLines(
-  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
-  count: usize, which: usize, short: bool, vectors: usize,
-): void {
-  for (let i: usize = 0; i < count; i++) {
-    if ((which >> i) & 1) {
-      if (short) {
-        shortInput(
-          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
-          out, outStep, vectors,
-        );
-      } else {
-        inputLine(
-          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
-          v128.load(from + 4 * step), v128.load(from + 5 * step), v128.load(from + 6 * step), v128.load(from + 7 * step),
-          out, outStep, vectors,
-        );
-      }
-    }
-    from += next;
-    out += outNext;
-  }
-}
-
 /** Bᵀ times a line of eight: the row of a point p has the coefficients of Π (x − other points). */
 // @ts-ignore: decorator
 @inline
-function inputLine(
-  d0: v128, d1: v128, d2: v128, d3: v128, d4: v128, d5: v128, d6: v128, d7: v128,
-  out: usize, step: usize, vectors: usize,
-): void {
+export function inputLine6(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
+  const d0 = v128.load(from), d1 = v128.load(from + step), d2 = v128.load(from + 2 * step);
+  const d3 = v128.load(from + 3 * step), d4 = v128.load(from + 4 * step), d5 = v128.load(from + 5 * step);
+  const d6 = v128.load(from + 6 * step), d7 = v128.load(from + 7 * step);
   const s = v128.load(vectors, AT_S);
   v128.store(out, madd(f32x4.sub(d2, d4), s, f32x4.sub(d6, d0)));
-  v128.store(out + 7 * step, madd(f32x4.sub(d3, d5), s, f32x4.sub(d7, d1)));
+  v128.store(out + 7 * outStep, madd(f32x4.sub(d3, d5), s, f32x4.sub(d7, d1)));
   let p = v128.load(vectors, AT_C2), q = v128.load(vectors, AT_1C2), r = v128.load(vectors, AT_A);
   const evenA = madd(d2, p, nmadd(d4, q, d6)), oddA = madd(d1, p, nmadd(d3, q, d5));
-  v128.store(out + step, madd(oddA, r, evenA));
-  v128.store(out + 2 * step, nmadd(oddA, r, evenA));
+  v128.store(out + outStep, madd(oddA, r, evenA));
+  v128.store(out + 2 * outStep, nmadd(oddA, r, evenA));
   q = v128.load(vectors, AT_A2C2);
   const even1 = nmadd(d4, q, f32x4.add(d2, d6)), odd1 = nmadd(d3, q, f32x4.add(d1, d5));
-  v128.store(out + 3 * step, f32x4.add(even1, odd1));
-  v128.store(out + 4 * step, f32x4.sub(even1, odd1));
+  v128.store(out + 3 * outStep, f32x4.add(even1, odd1));
+  v128.store(out + 4 * outStep, f32x4.sub(even1, odd1));
   p = v128.load(vectors, AT_A2), q = v128.load(vectors, AT_1A2), r = v128.load(vectors, AT_C);
   const evenC = madd(d2, p, nmadd(d4, q, d6)), oddC = madd(d1, p, nmadd(d3, q, d5));
-  v128.store(out + 5 * step, madd(oddC, r, evenC));
-  v128.store(out + 6 * step, nmadd(oddC, r, evenC));
+  v128.store(out + 5 * outStep, madd(oddC, r, evenC));
+  v128.store(out + 6 * outStep, nmadd(oddC, r, evenC));
 }
 
 /** Bᵀ of F(2, 3) times a line of four; the rows of ±1 times 1 − A² and 1 − C², which G of F(6, 3) divides by. */
 // @ts-ignore: decorator
 @inline
-function shortInput(d0: v128, d1: v128, d2: v128, d3: v128, out: usize, step: usize, vectors: usize): void {
+export function shortInput6(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
+  const d0 = v128.load(from), d1 = v128.load(from + step), d2 = v128.load(from + 2 * step), d3 = v128.load(from + 3 * step);
   const factor = v128.load(vectors, AT_SHORT);
   v128.store(out, f32x4.sub(d2, d0));
-  v128.store(out + 3 * step, f32x4.mul(f32x4.add(d2, d1), factor));
-  v128.store(out + 4 * step, f32x4.mul(f32x4.sub(d2, d1), factor));
-  v128.store(out + 7 * step, f32x4.sub(d3, d1));
-}
-
-/**
- * Aᵀ m A of a tile of `rows` × `columns` outputs: place (i, j) of m is at `from + (8 i + j) · place`; the results go to the
- * first of 64 vectors, 6 to a row.
- */
-export function output6(from: usize, place: usize, vectors: usize, rows: usize, columns: usize): void {
-  const low = rows < OUT, narrow = columns < OUT;
-  outputLines(from, place, IN * place, vectors, V, IN * V, IN, narrow ? SHORT6 : ALL, low, vectors);
-  // A line is read before its results are written, and those lie at or before it.
-  outputLines(vectors, IN * V, V, vectors, OUT * V, V, rows, ALL, narrow, vectors);
-}
-
-/** Aᵀ times lines, which are given as those of `inputLines`. */
-function outputLines(
-  from: usize, next: usize, step: usize, out: usize, outNext: usize, outStep: usize,
-  count: usize, which: usize, short: bool, vectors: usize,
-): void {
-  for (let i: usize = 0; i < count; i++) {
-    if ((which >> i) & 1) {
-      if (short) {
-        shortOutput(
-          v128.load(from), v128.load(from + 3 * step), v128.load(from + 4 * step), v128.load(from + 7 * step),
-          out, outStep,
-        );
-      } else {
-        outputLine(
-          v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step),
-          v128.load(from + 4 * step), v128.load(from + 5 * step), v128.load(from + 6 * step), v128.load(from + 7 * step),
-          out, outStep, vectors,
-        );
-      }
-    }
-    from += next;
-    out += outNext;
-  }
+  v128.store(out + 3 * outStep, f32x4.mul(f32x4.add(d2, d1), factor));
+  v128.store(out + 4 * outStep, f32x4.mul(f32x4.sub(d2, d1), factor));
+  v128.store(out + 7 * outStep, f32x4.sub(d3, d1));
 }
 
 /** Aᵀ times a line of eight: row k has the k-th powers of the points. */
 // @ts-ignore: decorator
 @inline
-function outputLine(
-  m0: v128, m1: v128, m2: v128, m3: v128, m4: v128, m5: v128, m6: v128, m7: v128,
-  out: usize, step: usize, vectors: usize,
-): void {
+export function outputLine6(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
+  const m0 = v128.load(from), m1 = v128.load(from + step), m2 = v128.load(from + 2 * step);
+  const m3 = v128.load(from + 3 * step), m4 = v128.load(from + 4 * step), m5 = v128.load(from + 5 * step);
+  const m6 = v128.load(from + 6 * step), m7 = v128.load(from + 7 * step);
   const sumA = f32x4.add(m1, m2), sum1 = f32x4.add(m3, m4), sumC = f32x4.add(m5, m6);
   v128.store(out, f32x4.add(f32x4.add(m0, sumA), f32x4.add(sum1, sumC)));
   const even2 = madd(sumA, v128.load(vectors, AT_A2), sum1), even4 = madd(sumA, v128.load(vectors, AT_A4), sum1);
-  v128.store(out + 2 * step, madd(sumC, v128.load(vectors, AT_C2), even2));
-  v128.store(out + 4 * step, madd(sumC, v128.load(vectors, AT_C4), even4));
+  v128.store(out + 2 * outStep, madd(sumC, v128.load(vectors, AT_C2), even2));
+  v128.store(out + 4 * outStep, madd(sumC, v128.load(vectors, AT_C4), even4));
   const difA = f32x4.sub(m1, m2), dif1 = f32x4.sub(m3, m4), difC = f32x4.sub(m5, m6);
   const odd1 = madd(difA, v128.load(vectors, AT_A), dif1), odd3 = madd(difA, v128.load(vectors, AT_A3), dif1);
-  v128.store(out + step, madd(difC, v128.load(vectors, AT_C), odd1));
-  v128.store(out + 3 * step, madd(difC, v128.load(vectors, AT_C3), odd3));
+  v128.store(out + outStep, madd(difC, v128.load(vectors, AT_C), odd1));
+  v128.store(out + 3 * outStep, madd(difC, v128.load(vectors, AT_C3), odd3));
   const odd5 = madd(difA, v128.load(vectors, AT_A5), f32x4.add(dif1, m7));
-  v128.store(out + 5 * step, madd(difC, v128.load(vectors, AT_C5), odd5));
+  v128.store(out + 5 * outStep, madd(difC, v128.load(vectors, AT_C5), odd5));
 }
 
 /** Aᵀ of F(2, 3) times a line of four. */
 // @ts-ignore: decorator
 @inline
-function shortOutput(m0: v128, m1: v128, m2: v128, m3: v128, out: usize, step: usize): void {
+export function shortOutput6(from: usize, step: usize, out: usize, outStep: usize): void {
+  const m0 = v128.load(from), m1 = v128.load(from + 3 * step), m2 = v128.load(from + 4 * step), m3 = v128.load(from + 7 * step);
   v128.store(out, f32x4.add(m0, f32x4.add(m1, m2)));
-  v128.store(out + step, f32x4.add(f32x4.sub(m1, m2), m3));
+  v128.store(out + outStep, f32x4.add(f32x4.sub(m1, m2), m3));
 }
 
 /** G times a line of three, as in winograd4.ts. */
