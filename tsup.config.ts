@@ -59,7 +59,7 @@ const embed: Plugin = {
     }));
     build.onLoad({ filter: /^worker\.js$/, namespace: 'embedded' }, async () => {
       const { outputFiles } = await build.esbuild.build({
-        entryPoints: ['src/wasm/worker.ts'],
+        entryPoints: ['src/wasm/workers/worker.ts'],
         bundle: true,
         format: 'esm',
         target: 'es2022',
@@ -100,11 +100,11 @@ const workerd: LibraryOptions = {
   entries: { workerd: 'src/index.ts', 'workerd-serve': 'src/serve/index.ts' },
   main: 'workerd',
   prefix: 'workerd-',
-  replace: { 'wasm/assets': 'wasm/assets-workerd', embedded: 'embedded-apart' },
+  replace: { 'platform/assets': 'platform/assets-workerd', 'platform/embedded': 'platform/embedded-apart' },
 };
 
 // Alone: it needs nothing but itself.
-const worker: LibraryOptions = { entries: { worker: 'src/wasm/worker.ts' }, main: 'worker', prefix: 'worker-' };
+const worker: LibraryOptions = { entries: { worker: 'src/wasm/workers/worker.ts' }, main: 'worker', prefix: 'worker-' };
 
 const types: Options = {
   entry: library.entries,
@@ -126,7 +126,7 @@ const inline: Options = {
   esbuildPlugins: [
     shaders,
     notices,
-    replace({ 'wasm/assets': 'wasm/assets-inline', embedded: 'embedded-apart' }),
+    replace({ 'platform/assets': 'platform/assets-inline', 'platform/embedded': 'platform/embedded-apart' }),
     embed,
   ],
 };

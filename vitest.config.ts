@@ -38,8 +38,12 @@ const config: ViteUserConfig = defineConfig({
   resolve: {
     alias: [
       {
-        find: /^\.\/assets\.js$/,
+        find: /^.*\/platform\/assets\.js$/,
         replacement: fileURLToPath(new URL('test/support/assets.ts', import.meta.url)),
+      },
+      {
+        find: /^.*\/platform\/embedded\.js$/,
+        replacement: fileURLToPath(new URL('test/support/embedded.ts', import.meta.url)),
       },
     ],
   },

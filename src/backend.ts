@@ -1,7 +1,7 @@
 import type { Drawable } from './image/canvas.js';
 import type { ImagePreset } from './image/preset.js';
-import type { Layer } from './layers.js';
-import type { Precision } from './precision.js';
+import type { Layer } from './program/layers.js';
+import type { Precision } from './program/precision.js';
 import type { Tensor } from './tensor.js';
 import type { GPUTensor } from './webgpu/tensor.js';
 

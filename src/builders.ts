@@ -1,5 +1,5 @@
-import type { CreateOptions } from './options.js';
-import { VGGNet } from './vgg.js';
+import type { CreateOptions } from './model/options.js';
+import { VGGNet } from './model.js';
 
 /** Builds one network of the family; the options are those of `VGGNet.create`. */
 export type Builder = (options?: CreateOptions) => Promise<VGGNet>;

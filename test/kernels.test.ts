@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Backend } from '../src/backend.js';
-import { dropoutHash, dropoutThreshold } from '../src/dropout.js';
+import { dropoutHash, dropoutThreshold } from '../src/program/dropout.js';
 import { Tensor } from '../src/tensor.js';
 import { BACKENDS, FAST_BACKENDS } from './support/backends.js';
 import type { Tolerance } from './support/close.js';

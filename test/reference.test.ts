@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Executable, ParameterChunk, ParameterStream } from '../src/backend.js';
 import { VGGNetError } from '../src/errors.js';
-import type { Layer } from '../src/layers.js';
+import type { Layer } from '../src/program/layers.js';
 import { createReferenceBackend } from '../src/reference/backend.js';
 import type { Tensor } from '../src/tensor.js';
 import { expectClose } from './support/close.js';

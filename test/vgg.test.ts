@@ -17,9 +17,9 @@ import {
   vgg19_bn,
 } from 'vggnet';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { resolveConfig } from '../src/config.js';
-import { createLayers, parametersOf } from '../src/layers.js';
-import { summarize } from '../src/summary.js';
+import { resolveConfig } from '../src/model/config.js';
+import { summarize } from '../src/model/summary.js';
+import { createLayers, parametersOf } from '../src/program/layers.js';
 import { expectClose } from './support/close.js';
 import { NETWORK_TOLERANCE, readGolden } from './support/golden.js';
 import { bitsOf, createSmall, imageOf, LIST, OPTIONS, smallInput } from './support/small.js';

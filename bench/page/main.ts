@@ -1,4 +1,4 @@
-import { MODEL_NAMES } from '../../src/config.js';
+import { MODEL_NAMES } from '../../src/model/config.js';
 import { measure, type PageRow, type Plan, type Variant, WARMUP } from './measure.js';
 import { format, label, plot } from './plot.js';
 

@@ -1,6 +1,6 @@
-import { type ModelName, type ModelOptions, resolveConfig } from '../../src/config.js';
-import { createLayers, type Layer, parametersOf } from '../../src/layers.js';
-import { inferShapes } from '../../src/shape.js';
+import { type ModelName, type ModelOptions, resolveConfig } from '../../src/model/config.js';
+import { createLayers, type Layer, parametersOf } from '../../src/program/layers.js';
+import { inferShapes } from '../../src/program/shape.js';
 import { numel } from '../../src/tensor.js';
 
 /**

@@ -1,7 +1,7 @@
-import type { Prediction } from '../classes.js';
-import type { DeviceName } from '../device.js';
 import { VGGNetError } from '../errors.js';
-import type { VGGNet } from '../vgg.js';
+import type { Prediction } from '../model/classify.js';
+import type { DeviceName } from '../model/device.js';
+import type { VGGNet } from '../model.js';
 import { reportFailure, UsageError } from './failure.js';
 import { chooseModel, loadModel, type PretrainedPlace, withWeights } from './model.js';
 import { formatDevice, formatMs, print, printable, printJson } from './output.js';

@@ -1,12 +1,12 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageToTensor } from '../image/preprocess.js';
-import { isWeighted } from '../layers.js';
-import { usualShape } from '../load.js';
-import { PRECISIONS, type Precision, withPrecision } from '../precision.js';
+import { usualShape } from '../model/load.js';
+import type { VGGNet } from '../model.js';
+import { isWeighted } from '../program/layers.js';
+import { PRECISIONS, type Precision, withPrecision } from '../program/precision.js';
 import { normals } from '../random.js';
 import { numel, Tensor } from '../tensor.js';
-import type { VGGNet } from '../vgg.js';
 import { saveFile } from '../weights/save-file.js';
 import { checkUsage, UsageError } from './failure.js';
 import { medianOf } from './latency.js';

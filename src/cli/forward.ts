@@ -1,7 +1,7 @@
-import type { DeviceName } from '../device.js';
-import type { Layer } from '../layers.js';
-import { layerNamed } from '../names.js';
-import { inferShapes } from '../shape.js';
+import type { DeviceName } from '../model/device.js';
+import type { Layer } from '../program/layers.js';
+import { layerNamed } from '../program/names.js';
+import { inferShapes } from '../program/shape.js';
 import { formatShape, type Tensor } from '../tensor.js';
 import type { InitScheme } from '../weights/init.js';
 import { saveFile } from '../weights/save-file.js';

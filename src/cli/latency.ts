@@ -1,8 +1,8 @@
 import type { DeviceInfo } from '../backend.js';
-import type { DeviceName } from '../device.js';
-import { inferShapes } from '../shape.js';
+import type { DeviceName } from '../model/device.js';
+import type { VGGNet } from '../model.js';
+import { inferShapes } from '../program/shape.js';
 import { Tensor } from '../tensor.js';
-import type { VGGNet } from '../vgg.js';
 import { checkUsage } from './failure.js';
 import { describeModel, isRemote, loadModel, type ModelChoice } from './model.js';
 

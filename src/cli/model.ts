@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
-import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '../config.js';
-import type { DeviceName } from '../device.js';
-import { createLayers, type Layer } from '../layers.js';
-import { configOf, withStored } from '../load.js';
+import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '../model/config.js';
+import type { DeviceName } from '../model/device.js';
+import { configOf, withStored } from '../model/load.js';
+import { VGGNet } from '../model.js';
 import { nearest } from '../nearest.js';
-import type { PrecisionOption } from '../precision.js';
-import { VGGNet } from '../vgg.js';
+import { createLayers, type Layer } from '../program/layers.js';
+import type { PrecisionOption } from '../program/precision.js';
 import type { InitScheme } from '../weights/init.js';
 import { openWeights } from '../weights/open.js';
 import { checkUsage, UsageError } from './failure.js';

@@ -1,5 +1,5 @@
 import { Format, SingleBar } from 'cli-progress';
-import type { LoadProgress } from '../weights/progress.js';
+import type { LoadProgress } from '../weights/bytes/progress.js';
 import { printable } from './output.js';
 
 /** What is loaded sooner shows no bar. */

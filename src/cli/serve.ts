@@ -1,10 +1,10 @@
 import type { AddressInfo } from 'node:net';
 import { serve as listen } from '@hono/node-server';
-import type { DeviceName } from '../device.js';
 import { messageOf, VGGNetError } from '../errors.js';
+import type { DeviceName } from '../model/device.js';
+import type { VGGNet } from '../model.js';
 import { createHandler, type RequestHandler } from '../serve/handler.js';
 import type { ServeOptions } from '../serve/options.js';
-import type { VGGNet } from '../vgg.js';
 import { checkUsage, reportFailure } from './failure.js';
 import { chooseModel, loadModel, type PretrainedPlace, withWeights } from './model.js';
 import { formatDevice, formatMs, print, printable } from './output.js';

@@ -1,4 +1,4 @@
-import { summarize } from '../summary.js';
+import { summarize } from '../model/summary.js';
 import { checkUsage } from './failure.js';
 import { describeModel, parseModel } from './model.js';
 import { print, printable, printJson } from './output.js';

@@ -1,5 +1,5 @@
-import type { Architecture, ModelName } from '../config.js';
 import { IMAGENET_PRESET, type ImagePreset } from '../image/preset.js';
+import type { Architecture, ModelName } from '../model/config.js';
 
 /** How a file of weights is written: as a PyTorch checkpoint or as safetensors. */
 export type PretrainedFormat = 'pth' | 'safetensors';

@@ -1,5 +1,5 @@
+import { abortable } from '../abort.js';
 import { throwIfAborted } from '../errors.js';
-import { abortable } from '../weights/abort.js';
 import { cacheError, codeOf, type NodeParts } from './node.js';
 
 /*

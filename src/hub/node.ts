@@ -1,5 +1,5 @@
 import { messageOf, VGGNetError } from '../errors.js';
-import { nodeFs } from '../weights/node-fs.js';
+import { nodeFs } from '../platform/node.js';
 
 /* The parts of Node that the cache directory needs; Deno and Bun have them too. */
 

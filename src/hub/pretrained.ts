@@ -1,9 +1,9 @@
-import { resolveConfig, type VGGConfig } from '../config.js';
-import { createConvLayers, createLayers, type Layer } from '../layers.js';
-import { withImageOptions } from '../load.js';
-import type { CreateOptions } from '../options.js';
-import type { WeightsInput } from '../weights/bytes.js';
-import type { LoadProgress } from '../weights/progress.js';
+import { resolveConfig, type VGGConfig } from '../model/config.js';
+import { withImageOptions } from '../model/load.js';
+import type { CreateOptions } from '../model/options.js';
+import { createConvLayers, createLayers, type Layer } from '../program/layers.js';
+import type { WeightsInput } from '../weights/bytes/bytes.js';
+import type { LoadProgress } from '../weights/bytes/progress.js';
 import type { WeightSource } from '../weights/source.js';
 import type { PretrainedFormat, PretrainedSet } from './catalog.js';
 import { choosePretrainedFile, findPretrained } from './select.js';

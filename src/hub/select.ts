@@ -1,5 +1,5 @@
-import { MODEL_NAMES } from '../config.js';
 import { VGGNetError } from '../errors.js';
+import { MODEL_NAMES } from '../model/config.js';
 import { nearest } from '../nearest.js';
 import { PRETRAINED, type PretrainedFile, type PretrainedFormat, type PretrainedSet } from './catalog.js';
 

@@ -1,4 +1,4 @@
-import type { WeightsInput } from '../weights/bytes.js';
+import type { WeightsInput } from '../weights/bytes/bytes.js';
 import type { PretrainedFile } from './catalog.js';
 import type { Sink } from './sink.js';
 

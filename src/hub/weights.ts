@@ -1,5 +1,5 @@
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import type { WeightsInput } from '../weights/bytes.js';
+import type { WeightsInput } from '../weights/bytes/bytes.js';
 import { CacheStorageStore } from './cache-storage.js';
 import type { PretrainedFile } from './catalog.js';
 import { DirectoryStore, defaultFolder } from './directory.js';

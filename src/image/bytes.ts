@@ -1,5 +1,5 @@
 import { messageOf, throwIfAborted, VGGNetError } from '../errors.js';
-import { nodeFs } from '../weights/node-fs.js';
+import { nodeFs } from '../platform/node.js';
 import { checkImageBytes, IMAGE_LIMITS } from './limits.js';
 
 /** What the bytes of an image file can be read from. */

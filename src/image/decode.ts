@@ -1,5 +1,5 @@
+import { abortable } from '../abort.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { abortable } from '../weights/abort.js';
 import { type ByteInput, readImageBytes } from './bytes.js';
 import { type Drawable, decodeWithCanvas, hasCanvas, isDrawable, readDrawable } from './canvas.js';
 import { type ImageHeader, nameOf, readImageHeader } from './header.js';

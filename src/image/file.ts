@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../errors.js';
-import { nodeFs } from '../weights/node-fs.js';
+import { nodeFs } from '../platform/node.js';
 import { checkImageBytes } from './limits.js';
 
 /* Images on a disk, which pages have none of: loaded on demand. */

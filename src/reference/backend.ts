@@ -1,7 +1,7 @@
 import type { Backend, DeviceInfo, Executable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { type Layer, parametersOf } from '../layers.js';
-import { inferShapes } from '../shape.js';
+import { type Layer, parametersOf } from '../program/layers.js';
+import { inferShapes } from '../program/shape.js';
 import { assertAttached, Tensor } from '../tensor.js';
 import { batchNorm2d, batchNorm2dTrain } from './batch-norm.js';
 import {

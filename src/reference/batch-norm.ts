@@ -1,5 +1,5 @@
 import { VGGNetError } from '../errors.js';
-import type { BatchNorm2d } from '../layers.js';
+import type { BatchNorm2d } from '../program/layers.js';
 import { formatShape, Tensor } from '../tensor.js';
 import { type Parameters, present, size4 } from './kernels.js';
 

@@ -1,5 +1,5 @@
-import { dropoutHash, dropoutScale, dropoutThreshold } from '../dropout.js';
-import type { AdaptiveAvgPool2d, Conv2d, Dropout, Linear } from '../layers.js';
+import { dropoutHash, dropoutScale, dropoutThreshold } from '../program/dropout.js';
+import type { AdaptiveAvgPool2d, Conv2d, Dropout, Linear } from '../program/layers.js';
 import { numel, Tensor } from '../tensor.js';
 
 /*

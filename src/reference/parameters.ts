@@ -1,6 +1,6 @@
 import type { ParameterChunk, ParameterStream } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { type Layer, parametersOf } from '../layers.js';
+import { type Layer, parametersOf } from '../program/layers.js';
 import { formatShape, numel } from '../tensor.js';
 
 /** One parameter's values, and which of them have come. */

@@ -1,6 +1,6 @@
+import { abortable } from '../abort.js';
 import { VGGNetError } from '../errors.js';
 import { Tensor } from '../tensor.js';
-import { abortable } from '../weights/abort.js';
 
 export interface BatcherOptions {
   /** Images in one forward at most; a single request with more runs alone. */

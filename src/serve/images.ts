@@ -1,11 +1,11 @@
+import { abortable } from '../abort.js';
 import { messageOf } from '../errors.js';
 import { decodeImage } from '../image/decode.js';
 import { readImageHeader } from '../image/header.js';
 import { preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
+import type { VGGNet } from '../model.js';
 import type { Tensor } from '../tensor.js';
-import type { VGGNet } from '../vgg.js';
-import { abortable } from '../weights/abort.js';
 import { RequestError } from './failure.js';
 
 type File = Uint8Array<ArrayBuffer>;

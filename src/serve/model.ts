@@ -1,5 +1,5 @@
 import { VGGNetError } from '../errors.js';
-import type { VGGNet } from '../vgg.js';
+import type { VGGNet } from '../model.js';
 import { LATER, RequestError } from './failure.js';
 
 /**

@@ -1,12 +1,12 @@
 import type { Backend, DeviceInfo, Executable, Program } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import { hasWorkers } from './assets.js';
-import { Plans } from './blueprint.js';
-import { WorkerExecutable } from './client.js';
-import { hasWholeNumbers, isTransformed, transformedBytes, type WinogradOption } from './convolution.js';
+import { hasWorkers } from '../platform/assets.js';
 import { chooseBuild, compileKernels, int8Speed, kernelFile } from './kernels.js';
-import { chooseForms, type MemoryOptions } from './memory.js';
-import { resolveThreads, type Threads } from './threads.js';
+import { hasWholeNumbers, isTransformed, transformedBytes, type WinogradOption } from './plan/algorithm.js';
+import { Plans } from './plan/blueprint.js';
+import { chooseForms, type MemoryOptions } from './plan/memory.js';
+import { WorkerExecutable } from './workers/remote-executable.js';
+import { resolveThreads, type Threads } from './workers/threads.js';
 
 export interface WasmOptions {
   /** Run on the caller's thread. Default: only where there are no workers. */
@@ -46,7 +46,7 @@ export function createWasmBackend(options: WasmOptions): Backend {
       const plans = new Plans(program, memoryOf(program));
       const module = await compileKernels(kernelFile(build, threads, program.layers));
       // Loaded where it is needed: a page has the engine in its worker.
-      const made = inline ? (await import('./inline.js')).InlineExecutable : WorkerExecutable;
+      const made = inline ? (await import('./workers/inline.js')).InlineExecutable : WorkerExecutable;
       return made.compile(module, plans, parameters, signal);
     },
     transformedBytes(program) {

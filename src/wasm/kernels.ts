@@ -1,7 +1,7 @@
 import { VGGNetError } from '../errors.js';
-import { isWeighted, type Layer } from '../layers.js';
-import { loadKernels } from './assets.js';
-import type { Int8Speed } from './convolution.js';
+import { loadKernels } from '../platform/assets.js';
+import { isWeighted, type Layer } from '../program/layers.js';
+import type { Int8Speed } from './plan/algorithm.js';
 
 /** The kernel builds, all from the same sources in assembly/. */
 export type KernelBuild = 'simd' | 'relaxed-simd';

@@ -1,4 +1,4 @@
-import type { BatchNorm2d, Conv2d, Layer } from '../layers.js';
+import type { BatchNorm2d, Conv2d, Layer } from '../program/layers.js';
 import { Commands } from './commands.js';
 import type { Context } from './context.js';
 import type { BufferView } from './kernel.js';

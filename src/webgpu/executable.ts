@@ -1,9 +1,9 @@
+import { abortable } from '../abort.js';
 import type { Executable, GPUExecutable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import type { Drawable } from '../image/canvas.js';
 import type { ImagePreset } from '../image/preset.js';
 import { Tensor } from '../tensor.js';
-import { abortable } from '../weights/abort.js';
 import type { DeviceSource } from './device.js';
 import { type OutputPlace, Session } from './session.js';
 import type { GPUTensor } from './tensor.js';

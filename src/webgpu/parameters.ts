@@ -1,6 +1,6 @@
 import type { ParameterChunk } from '../backend.js';
-import { type Layer, type ParameterSpec, parametersOf } from '../layers.js';
-import { type Arriving, ParameterTable } from '../parameter-table.js';
+import { type Layer, type ParameterSpec, parametersOf } from '../program/layers.js';
+import { type Arriving, ParameterTable } from '../program/parameter-table.js';
 import { numel } from '../tensor.js';
 import { Commands } from './commands.js';
 import type { Context } from './context.js';

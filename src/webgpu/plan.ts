@@ -1,8 +1,8 @@
 import type { RunOptions } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import { fuse, type Step } from '../fuse.js';
-import type { Layer } from '../layers.js';
-import { outputShape } from '../shape.js';
+import { fuse, type Step } from '../program/fuse.js';
+import type { Layer } from '../program/layers.js';
+import { outputShape } from '../program/shape.js';
 import { formatShape, numel } from '../tensor.js';
 import type { Capabilities } from './kernel.js';
 import { batchNormScratchBytes } from './ops/batch-norm.js';

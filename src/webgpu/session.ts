@@ -1,6 +1,6 @@
 import type { ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { type Layer, parametersOf } from '../layers.js';
+import { type Layer, parametersOf } from '../program/layers.js';
 import { numel, Tensor } from '../tensor.js';
 import { Arena } from './arena.js';
 import { compilePipelines } from './compile.js';

@@ -1,4 +1,4 @@
-import type { BatchNorm2d, Layer } from '../layers.js';
+import type { BatchNorm2d, Layer } from '../program/layers.js';
 import type { BufferView, Capabilities, Dispatch } from './kernel.js';
 import { batchNorm2d, batchNorm2dTrain } from './ops/batch-norm.js';
 import { type Conv2dPlan, conv2d } from './ops/conv2d.js';

@@ -1,10 +1,10 @@
 import { VGGNetError } from '../errors.js';
-import type { ByteSource } from './bytes.js';
-import { ByteCursor } from './cursor.js';
+import type { ByteSource } from './bytes/bytes.js';
+import { ByteCursor } from './bytes/cursor.js';
+import { spool } from './bytes/spool.js';
 import { openNpz } from './numpy/npz.js';
-import { type OpenOptions, openSafetensors } from './safetensors.js';
+import { type OpenOptions, openSafetensors } from './safetensors/open.js';
 import type { WeightSource } from './source.js';
-import { spool } from './spool.js';
 import { openTorchLegacy } from './torch/legacy.js';
 import { isTorchPickle, openTorchZip } from './torch/zip.js';
 

@@ -1,9 +1,9 @@
-import { resolveConfig, type VGGConfig } from '../config.js';
 import { VGGNetError } from '../errors.js';
+import { resolveConfig, type VGGConfig } from '../model/config.js';
 import { formatShape, numel } from '../tensor.js';
-import { quoteName } from './header.js';
 import { knownName } from './metadata.js';
 import { recogniseNaming, toCanonical } from './naming.js';
+import { quoteName } from './safetensors/header.js';
 import type { WeightEntry } from './source.js';
 
 /** Layers that a network may have between two convolutions, more than any has: a wrong number costs no memory. */

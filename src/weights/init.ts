@@ -1,11 +1,11 @@
 import type { ParameterChunk } from '../backend.js';
-import type { VGGConfig } from '../config.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { createLayers, type ParameterSpec, parametersOf } from '../layers.js';
+import type { VGGConfig } from '../model/config.js';
+import { createLayers, type ParameterSpec, parametersOf } from '../program/layers.js';
 import { fillNormal, Mt19937 } from '../random.js';
 import { numel } from '../tensor.js';
 import { fillUniform, normalDraws, normalParts } from './draws.js';
-import { quoteName } from './header.js';
+import { quoteName } from './safetensors/header.js';
 import type { WeightSource } from './source.js';
 
 /** 'pytorch': what the layers' constructors draw; 'torchvision': what its VGG then draws over it. */

@@ -1,10 +1,10 @@
 import type { ParameterChunk, ParameterStream } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import { type Layer, type ParameterSpec, parametersOf } from '../layers.js';
+import { type Layer, type ParameterSpec, parametersOf } from '../program/layers.js';
 import { formatShape, numel } from '../tensor.js';
 import { isBatchCount } from './dtype.js';
-import { quoteName } from './header.js';
 import { type Naming, recogniseNaming, toCanonical } from './naming.js';
+import { quoteName } from './safetensors/header.js';
 import { checkDtype, type WeightEntry, type WeightSource } from './source.js';
 
 export interface MatchOptions {

@@ -1,7 +1,7 @@
-import { type Architecture, MODEL_NAMES, type ModelOptions, resolveConfig, type VGGConfig } from '../config.js';
 import { messageOf, VGGNetError } from '../errors.js';
 import { type ImagePreset, presetChannels, validatePreset } from '../image/preset.js';
-import { quoteName } from './header.js';
+import { type Architecture, MODEL_NAMES, type ModelOptions, resolveConfig, type VGGConfig } from '../model/config.js';
+import { quoteName } from './safetensors/header.js';
 
 /** The key of a safetensors file's metadata under which a model's description is. */
 export const CONFIG_KEY = 'vggnet';

@@ -1,7 +1,7 @@
-import { abortable } from './abort.js';
-import { type ByteSource, openBytes, type WeightsInput } from './bytes.js';
+import { abortable } from '../abort.js';
+import { type ByteSource, openBytes, type WeightsInput } from './bytes/bytes.js';
 import { PRECISION_KEY } from './metadata.js';
-import { type OpenOptions, openSafetensors } from './safetensors.js';
+import { type OpenOptions, openSafetensors } from './safetensors/open.js';
 import type { WeightSource } from './source.js';
 
 /** As many bytes as tell the formats apart. */
@@ -27,7 +27,7 @@ export async function openWeights(input: WeightsInput, options: OpenOptions = {}
     if (isSafetensors(start)) {
       const source = await openSafetensors(all, options);
       if (!(PRECISION_KEY in source.metadata)) return source;
-      const { openQuantised } = await import('./quantised.js');
+      const { openQuantised } = await import('./quantize/open.js');
       return openQuantised(source);
     }
     // On demand: most files are of the first kind, and the readers of all others are larger than the rest together.

@@ -1,4 +1,4 @@
-import type { WeightsInput } from './bytes.js';
+import type { WeightsInput } from './bytes/bytes.js';
 import { openWeights } from './open.js';
 import type { WeightSource } from './source.js';
 

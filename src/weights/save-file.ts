@@ -9,6 +9,6 @@ export async function saveFile(
   stream: ReadableStream<Uint8Array>,
   options: { signal?: AbortSignal | undefined } = {},
 ): Promise<number> {
-  const { writeFile } = await import('./file.js');
+  const { writeFile } = await import('./bytes/file.js');
   return writeFile(path, stream, options.signal);
 }

@@ -1,8 +1,8 @@
 import type { ParameterChunk } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import type { Precision } from '../precision.js';
+import type { Precision } from '../program/precision.js';
 import { isBatchCount, isFloatDtype } from './dtype.js';
-import { quoteName } from './header.js';
+import { quoteName } from './safetensors/header.js';
 
 /**
  * One tensor of a weights file: its name there, shape, and dtype as safetensors spells it. A source may give

@@ -1,7 +1,7 @@
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { assertAttached, formatShape, numel, Tensor } from '../tensor.js';
 import { isBatchCount, toFloat16 } from './dtype.js';
-import { MAX_HEADER_BYTES, quoteName } from './header.js';
+import { MAX_HEADER_BYTES, quoteName } from './safetensors/header.js';
 
 export interface SaveOptions {
   /** Free text that goes with the tensors. */

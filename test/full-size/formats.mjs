@@ -80,7 +80,7 @@ async function runAll() {
   const out = mkdtempSync(join(tmpdir(), 'vggnet-formats-'));
   try {
     await build({
-      entryPoints: { index: 'src/index.ts', worker: 'src/wasm/worker.ts', open: 'src/weights/open.ts' },
+      entryPoints: { index: 'src/index.ts', worker: 'src/wasm/workers/worker.ts', open: 'src/weights/open.ts' },
       absWorkingDir: root,
       outdir: out,
       bundle: true,

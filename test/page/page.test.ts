@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Browser, ElementHandle, Page } from 'puppeteer-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { VGGNet } from '../../src/vgg.js';
+import { VGGNet } from '../../src/model.js';
 import { type BrowserName, openBrowser, openPage } from '../runtimes/browsers.js';
 import { type Server, serve } from '../runtimes/server.js';
 import { ROOT } from '../support/project.js';

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { VGGNet } from '../../src/vgg.js';
+import { VGGNet } from '../../src/model.js';
 import { createProject, type Project, ROOT } from '../support/project.js';
 import { bundleWorker, COMPATIBILITY_DATE, modulesOf, type WorkerBundle } from './workerd.js';
 

@@ -1,7 +1,7 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
-import { parametersOf } from '../../src/layers.js';
+import { parametersOf } from '../../src/program/layers.js';
 import type { Tensor } from '../../src/tensor.js';
 import { saveSafetensors } from '../../src/weights/write.js';
 import { type GeneratedKind, generatedTensor } from '../support/generated.js';

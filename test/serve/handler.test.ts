@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { VGGNetError } from '../../src/errors.js';
+import { VGGNet } from '../../src/model.js';
 import { createHandler, type RequestHandler, type ServeOptions } from '../../src/serve/index.js';
 import { Tensor } from '../../src/tensor.js';
 import { VERSION } from '../../src/version.js';
-import { VGGNet } from '../../src/vgg.js';
 
 const picture = (name: string): Buffer<ArrayBuffer> =>
   readFileSync(new URL(`../../examples/images/${name}`, import.meta.url));

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { type SpawnOptions, spawnNodeWorker, type WorkerHandle } from '../../src/wasm/spawn.js';
+import { type SpawnOptions, spawnNodeWorker, type WorkerHandle } from '../../src/wasm/workers/spawn.js';
 
 /*
- * Stands in for src/wasm/assets.ts where the sources are tested: what lies beside the bundle is in dist/.
+ * Stands in for src/platform/assets.ts where the sources are tested: what lies beside the bundle is in dist/.
  */
 
 export type { WorkerHandle };

@@ -1,6 +1,6 @@
 import type { ParameterChunk, ParameterStream } from '../../src/backend.js';
-import { lowbias32 } from '../../src/dropout.js';
-import { type Layer, parametersOf } from '../../src/layers.js';
+import { lowbias32 } from '../../src/program/dropout.js';
+import { type Layer, parametersOf } from '../../src/program/layers.js';
 import { numel, Tensor } from '../../src/tensor.js';
 
 /*

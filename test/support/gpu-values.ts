@@ -1,5 +1,5 @@
-import { lowbias32 } from '../../src/dropout.js';
-import type { BatchNorm2d, Conv2d, Layer, Linear } from '../../src/layers.js';
+import { lowbias32 } from '../../src/program/dropout.js';
+import type { BatchNorm2d, Conv2d, Layer, Linear } from '../../src/program/layers.js';
 import { numel, Tensor } from '../../src/tensor.js';
 import type { BufferView, Capabilities } from '../../src/webgpu/kernel.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';

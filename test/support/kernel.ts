@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import type { Backend, Executable, RunOptions } from '../../src/backend.js';
-import type { Layer } from '../../src/layers.js';
+import type { Layer } from '../../src/program/layers.js';
 import { createReferenceBackend } from '../../src/reference/backend.js';
 import type { Tensor } from '../../src/tensor.js';
 import { expectClose, type Tolerance } from './close.js';

@@ -1,11 +1,11 @@
 import type { Backend, Executable, ParameterStream } from '../../src/backend.js';
 import { VGGNetError } from '../../src/errors.js';
 import { Tensor } from '../../src/tensor.js';
-import { Plans } from '../../src/wasm/blueprint.js';
-import type { Team } from '../../src/wasm/engine.js';
+import type { Team } from '../../src/wasm/engine/engine.js';
 import { compileKernels, type KernelBuild, kernelFile } from '../../src/wasm/kernels.js';
-import { Peer } from '../../src/wasm/peer.js';
-import type { Request, Result } from '../../src/wasm/protocol.js';
+import { Plans } from '../../src/wasm/plan/blueprint.js';
+import { Peer } from '../../src/wasm/workers/client.js';
+import type { Request, Result } from '../../src/wasm/workers/protocol.js';
 
 /*
  * The wasm backend with threads, for tests that compile hundreds of programs: the workers are the real ones, and

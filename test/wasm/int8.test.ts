@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import type { Backend, ParameterStream } from '../../src/backend.js';
-import type { Layer } from '../../src/layers.js';
+import type { Layer } from '../../src/program/layers.js';
 import { createReferenceBackend } from '../../src/reference/backend.js';
 import { Tensor } from '../../src/tensor.js';
 import { createWasmBackend } from '../../src/wasm/backend.js';
 import { toFloat16, toFloat32 } from '../../src/weights/dtype.js';
-import { roundedStream } from '../../src/weights/round.js';
+import { roundedStream } from '../../src/weights/quantize/stream.js';
 import { expectClose } from '../support/close.js';
 import { generatedParameters, generatedTensor } from '../support/generated.js';
 import { program, type Unnamed } from '../support/kernel.js';

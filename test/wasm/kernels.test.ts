@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { resolveConfig } from '../../src/config.js';
-import { createLayers, type Layer } from '../../src/layers.js';
-import { withPrecision } from '../../src/precision.js';
+import { resolveConfig } from '../../src/model/config.js';
+import { createLayers, type Layer } from '../../src/program/layers.js';
+import { withPrecision } from '../../src/program/precision.js';
 import { compileKernels, type KernelBuild, kernelFile } from '../../src/wasm/kernels.js';
 
 /* Which build of the kernels a network gets, and what is in it. */

@@ -1,12 +1,12 @@
 import { Tensor, VGGNet } from 'vggnet';
 import { describe, expect, test } from 'vitest';
-import { resolveConfig } from '../../src/config.js';
-import { createLayers, type Layer } from '../../src/layers.js';
-import { Plans } from '../../src/wasm/blueprint.js';
-import { Engine } from '../../src/wasm/engine.js';
-import { instantiateKernels } from '../../src/wasm/instance.js';
+import { resolveConfig } from '../../src/model/config.js';
+import { createLayers, type Layer } from '../../src/program/layers.js';
+import { Engine } from '../../src/wasm/engine/engine.js';
+import { instantiateKernels } from '../../src/wasm/engine/instance.js';
 import { compileKernels } from '../../src/wasm/kernels.js';
-import { CONTROL, chooseForms, keptBytes, SCRATCH } from '../../src/wasm/memory.js';
+import { Plans } from '../../src/wasm/plan/blueprint.js';
+import { CONTROL, chooseForms, keptBytes, SCRATCH } from '../../src/wasm/plan/memory.js';
 import { expectClose } from '../support/close.js';
 import { generatedParameters } from '../support/generated.js';
 import { stopwatch } from '../support/stopwatch.js';

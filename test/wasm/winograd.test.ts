@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend.js';
 import type { Tensor } from '../../src/tensor.js';
 import { createWasmBackend } from '../../src/wasm/backend.js';
-import { cheapestForm, type Form, TILE_SIZES, type TileSize } from '../../src/wasm/convolution.js';
+import { cheapestForm, type Form, TILE_SIZES, type TileSize } from '../../src/wasm/plan/algorithm.js';
 import type { Tolerance } from '../support/close.js';
 import { generatedParameters, generatedTensor } from '../support/generated.js';
 import { expectAsReference, program, type Unnamed } from '../support/kernel.js';

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { createBackend } from '../../src/device.js';
-import { VGGNet } from '../../src/vgg.js';
+import { createBackend } from '../../src/model/device.js';
+import { VGGNet } from '../../src/model.js';
 import { describeAdapter, findAdapter } from '../../src/webgpu/adapter.js';
 
 /* Which adapter is found, and what `device` makes of it. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { ParameterStream, RunOptions } from '../../src/backend.js';
-import { type Layer, parametersOf } from '../../src/layers.js';
+import { type Layer, parametersOf } from '../../src/program/layers.js';
 import { createReferenceBackend } from '../../src/reference/backend.js';
 import { Tensor } from '../../src/tensor.js';
 import { findAdapter, requireAdapter } from '../../src/webgpu/adapter.js';

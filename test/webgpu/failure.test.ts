@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Executable, ParameterStream, RunOptions } from '../../src/backend.js';
+import { VGGNet } from '../../src/model.js';
 import { Tensor } from '../../src/tensor.js';
-import { VGGNet } from '../../src/vgg.js';
 import { createWebGPUBackend } from '../../src/webgpu/backend.js';
 import { within } from '../../src/webgpu/wait.js';
 import { expectClose } from '../support/close.js';

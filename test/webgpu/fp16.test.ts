@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { ParameterStream } from '../../src/backend.js';
-import { MODEL_NAMES } from '../../src/config.js';
-import { type Layer, parametersOf } from '../../src/layers.js';
-import { withPrecision } from '../../src/precision.js';
+import { MODEL_NAMES } from '../../src/model/config.js';
+import { type Layer, parametersOf } from '../../src/program/layers.js';
+import { withPrecision } from '../../src/program/precision.js';
 import type { Tensor } from '../../src/tensor.js';
 import { createWasmBackend } from '../../src/wasm/backend.js';
 import { toFloat16, toFloat32 } from '../../src/weights/dtype.js';

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { lowbias32 } from '../../src/dropout.js';
 import { preprocess } from '../../src/image/preprocess.js';
 import { IMAGENET_PRESET, type ImagePreset } from '../../src/image/preset.js';
+import { VGGNet } from '../../src/model.js';
+import { lowbias32 } from '../../src/program/dropout.js';
 import { Tensor } from '../../src/tensor.js';
-import { VGGNet } from '../../src/vgg.js';
 import { Context } from '../../src/webgpu/context.js';
 import { textureToTensor } from '../../src/webgpu/image.js';
 import { GPUTensor } from '../../src/webgpu/tensor.js';

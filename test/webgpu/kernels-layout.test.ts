@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Layer } from '../../src/layers.js';
+import type { Layer } from '../../src/program/layers.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import { flatten } from '../../src/webgpu/ops/layout.js';
 import { packedLayout, unpackPiece } from '../../src/webgpu/ops/pack.js';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { BatchNorm2d } from '../../src/layers.js';
+import type { BatchNorm2d } from '../../src/program/layers.js';
 import * as batchNormReference from '../../src/reference/batch-norm.js';
 import * as reference from '../../src/reference/kernels.js';
 import { Tensor } from '../../src/tensor.js';

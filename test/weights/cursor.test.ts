@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { openBytes } from '../../src/weights/bytes.js';
-import { ByteCursor } from '../../src/weights/cursor.js';
-import { spool } from '../../src/weights/spool.js';
+import { openBytes } from '../../src/weights/bytes/bytes.js';
+import { ByteCursor } from '../../src/weights/bytes/cursor.js';
+import { spool } from '../../src/weights/bytes/spool.js';
 import { streamOf } from './rawfile.js';
 
 const bytes = Uint8Array.from({ length: 20_000 }, (_, i) => (i * 7) ^ (i >> 8));

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { WeightsInput } from '../../src/weights/bytes.js';
+import type { WeightsInput } from '../../src/weights/bytes/bytes.js';
 import { openWeights } from '../../src/weights/open.js';
 import type { WeightSource } from '../../src/weights/source.js';
 import { collect } from './collect.js';

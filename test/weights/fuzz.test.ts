@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VGGNetError } from '../../src/errors.js';
-import { createLayers } from '../../src/layers.js';
-import { configOf } from '../../src/load.js';
+import { configOf } from '../../src/model/load.js';
+import { VGGNet } from '../../src/model.js';
+import { createLayers } from '../../src/program/layers.js';
 import { numel, Tensor } from '../../src/tensor.js';
-import { VGGNet } from '../../src/vgg.js';
-import type { WeightsInput } from '../../src/weights/bytes.js';
+import type { WeightsInput } from '../../src/weights/bytes/bytes.js';
 import { isFloatDtype } from '../../src/weights/dtype.js';
 import { completeStream, matchWeights } from '../../src/weights/match.js';
 import { openWeights } from '../../src/weights/open.js';

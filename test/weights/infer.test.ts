@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '../../src/config.js';
-import { createLayers, parametersOf } from '../../src/layers.js';
+import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '../../src/model/config.js';
+import { createLayers, parametersOf } from '../../src/program/layers.js';
 import { inferConfig } from '../../src/weights/infer.js';
 import { type NamingScheme, rename, renamedShape } from '../../src/weights/naming.js';
 import type { WeightEntry } from '../../src/weights/source.js';

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { ParameterChunk } from '../../src/backend.js';
-import { resolveConfig } from '../../src/config.js';
 import { VGGNetError } from '../../src/errors.js';
-import { createLayers, type Layer, parametersOf } from '../../src/layers.js';
+import { resolveConfig } from '../../src/model/config.js';
+import { createLayers, type Layer, parametersOf } from '../../src/program/layers.js';
 import { Tensor } from '../../src/tensor.js';
 import { initSource } from '../../src/weights/init.js';
 import { completeStream, matchWeights } from '../../src/weights/match.js';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { MODEL_NAMES, resolveConfig } from '../../src/config.js';
-import { createLayers, parametersOf } from '../../src/layers.js';
+import { MODEL_NAMES, resolveConfig } from '../../src/model/config.js';
+import { createLayers, parametersOf } from '../../src/program/layers.js';
 import { type NamingScheme, recogniseNaming, rename, renamedShape, toCanonical } from '../../src/weights/naming.js';
 
 const SCHEMES: readonly NamingScheme[] = ['torchvision', 'timm', 'lesson'];

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { packWeight, scalesOf } from '../../src/weights/pack.js';
-import { quantise, roundTo, scaleFor } from '../../src/weights/quantise.js';
+import { quantise, roundTo, scaleFor } from '../../src/weights/quantize/math.js';
+import { packWeight, scalesOf } from '../../src/weights/quantize/write.js';
 
 const PRECISIONS = ['int8', 'int4'] as const;
 const LARGEST = { int8: 127, int4: 7 };

@@ -1,9 +1,9 @@
 import { saveSafetensors, Tensor, VGGNet, type VGGNetErrorCode } from 'vggnet';
 import { describe, expect, test } from 'vitest';
-import { resolveConfig } from '../../src/config.js';
-import { createLayers } from '../../src/layers.js';
-import { withStored } from '../../src/load.js';
-import type { PrecisionOption } from '../../src/precision.js';
+import { resolveConfig } from '../../src/model/config.js';
+import { withStored } from '../../src/model/load.js';
+import { createLayers } from '../../src/program/layers.js';
+import type { PrecisionOption } from '../../src/program/precision.js';
 import { openWeights } from '../../src/weights/open.js';
 import type { WriteEntry, WriteValues } from '../../src/weights/write.js';
 import { readAll } from './collect.js';

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { VGGNetError, type VGGNetErrorCode } from '../../src/errors.js';
-import type { WeightsInput } from '../../src/weights/bytes.js';
+import type { WeightsInput } from '../../src/weights/bytes/bytes.js';
 import { openWeights } from '../../src/weights/open.js';
 import { stopwatch } from '../support/stopwatch.js';
 import { floatsOf } from './fixtures.js';

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VGGNetError } from '../../src/errors.js';
 import { Tensor } from '../../src/tensor.js';
-import type { WeightsInput } from '../../src/weights/bytes.js';
+import type { WeightsInput } from '../../src/weights/bytes/bytes.js';
 import { openWeights } from '../../src/weights/open.js';
 import { saveSafetensors } from '../../src/weights/write.js';
 import { stopwatch } from '../support/stopwatch.js';

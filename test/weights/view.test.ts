@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { contiguousStrides, extentOf, gather, isContiguous, type Layout } from '../../src/weights/view.js';
+import { contiguousStrides, extentOf, gather, isContiguous, type Layout } from '../../src/weights/bytes/view.js';
 
 const storage = { label: 'a storage', byteLength: 0 };
 

@@ -1,5 +1,5 @@
 import { deflateRawSync } from 'node:zlib';
-import { portableCrc32 } from '../../src/weights/crc32.js';
+import { portableCrc32 } from '../../src/weights/bytes/crc32.js';
 
 /* Zip archives, right or wrong in any field. */
 

@@ -1,4 +1,4 @@
-import type { Conv2d, Linear } from '../../../src/layers.js';
+import type { Conv2d, Linear } from '../../../src/program/layers.js';
 import {
   cheapestForm,
   type Form,
@@ -8,7 +8,7 @@ import {
   type TileSize,
   tileCount,
   winogradWorkspace,
-} from '../../../src/wasm/convolution.js';
+} from '../../../src/wasm/plan/algorithm.js';
 import { type LayerCost, layerCosts } from '../network.js';
 import type { Arena } from './arena.js';
 

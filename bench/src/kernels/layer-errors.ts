@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
-import type { Conv2d, Layer } from '../../../src/layers.js';
+import type { Conv2d, Layer } from '../../../src/program/layers.js';
 import type { Tensor } from '../../../src/tensor.js';
-import { Plans } from '../../../src/wasm/blueprint.js';
-import { TILE_SIZES } from '../../../src/wasm/convolution.js';
-import { Engine } from '../../../src/wasm/engine.js';
+import { Engine } from '../../../src/wasm/engine/engine.js';
+import { TILE_SIZES } from '../../../src/wasm/plan/algorithm.js';
+import { Plans } from '../../../src/wasm/plan/blueprint.js';
 import { generatedParameters, generatedTensor } from '../../../test/support/generated.js';
 import { layerCosts } from '../network.js';
 

@@ -1,5 +1,5 @@
 import { Bench } from 'tinybench';
-import { readAsset } from '../../../src/asset.js';
+import { readAsset } from '../../../src/platform/asset.js';
 import { type Job, Unavailable } from '../job.js';
 import { Arena, type Exports } from './arena.js';
 import { type KernelCase, type KernelSamples, kernelCases, PEAK, readsMemory, STREAM, STREAM_BYTES } from './cases.js';

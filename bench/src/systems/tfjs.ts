@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { getThreadsCount, setThreadsCount, setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
-import { inferShapes } from '../../../src/shape.js';
+import { inferShapes } from '../../../src/program/shape.js';
 import { openWeights } from '../../../src/weights/open.js';
 import { type Job, Unavailable } from '../job.js';
 import { networkLayers } from '../network.js';

@@ -1,4 +1,4 @@
-import type { CreateOptions } from '../../../src/options.js';
+import type { CreateOptions } from '../../../src/model/options.js';
 import { type Job, type Profile, Unavailable } from '../job.js';
 import { networkOf } from '../network.js';
 import type { LoadedSystem, System } from './system.js';

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type ParameterSpec, parametersOf } from '../../../src/layers.js';
+import { type ParameterSpec, parametersOf } from '../../../src/program/layers.js';
 import { writeSafetensors } from '../../../src/weights/write.js';
 import { type GeneratedKind, generatedTensor } from '../../../test/support/generated.js';
 import type { PrecisionName } from '../job.js';

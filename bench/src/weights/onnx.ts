@@ -1,5 +1,5 @@
 import protobuf from 'protobufjs';
-import { type Layer, parametersOf } from '../../../src/layers.js';
+import { type Layer, parametersOf } from '../../../src/program/layers.js';
 import { numel } from '../../../src/tensor.js';
 import { layerCosts } from '../network.js';
 

@@ -1,4 +1,4 @@
-import type { ParameterSpec } from '../../../src/layers.js';
+import type { ParameterSpec } from '../../../src/program/layers.js';
 import { numel } from '../../../src/tensor.js';
 import { legacy, ordered, storage, tensor, text } from '../../../test/weights/pickle-writer.js';
 

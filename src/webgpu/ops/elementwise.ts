@@ -1,4 +1,4 @@
-import { dropoutScale, dropoutThreshold } from '../../dropout.js';
+import { dropoutScale, dropoutThreshold } from '../../program/dropout.js';
 import type { BufferView, Dispatch, PipelineSpec } from '../kernel.js';
 import { each, floatBits, padded } from './dispatch.js';
 

@@ -1,5 +1,5 @@
 import { VGGNetError } from '../../errors.js';
-import type { Layer } from '../../layers.js';
+import type { Layer } from '../../program/layers.js';
 import type { BufferView, Capabilities, Dispatch } from '../kernel.js';
 import { each, flag, padded } from './dispatch.js';
 

@@ -1,9 +1,9 @@
-import type { Architecture } from '../../config.js';
 import { VGGNetError } from '../../errors.js';
-import { createConvLayers } from '../../layers.js';
+import type { Architecture } from '../../model/config.js';
+import { createConvLayers } from '../../program/layers.js';
 import { formatShape } from '../../tensor.js';
-import { quoteName } from '../header.js';
-import type { ViewEntry } from '../view.js';
+import type { ViewEntry } from '../bytes/view.js';
+import { quoteName } from '../safetensors/header.js';
 
 /*
  * Keras's VGG: `block1_conv1/kernel` and `/bias`, `fc1`, `fc2` and `predictions`, with ':0' behind and a model's name

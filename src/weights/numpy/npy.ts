@@ -1,5 +1,5 @@
-import type { DataReader } from '../cursor.js';
-import { quoteName } from '../header.js';
+import type { DataReader } from '../bytes/cursor.js';
+import { quoteName } from '../safetensors/header.js';
 
 /*
  * NumPy's .npy format: '\x93NUMPY', version (1, 2 or 3, and a zero), the header's length (2 bytes in version 1, else

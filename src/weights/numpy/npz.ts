@@ -1,10 +1,10 @@
-import { crc32 } from '../crc32.js';
-import type { ByteCursor, DataReader } from '../cursor.js';
-import { quoteName } from '../header.js';
-import { inflate } from '../inflate.js';
-import { type StorageFile, StorageSource } from '../storages.js';
-import { contiguousStrides, type Storage, type ViewEntry } from '../view.js';
-import { readDirectory, seekEntry, type ZipEntry } from '../zip.js';
+import { crc32 } from '../bytes/crc32.js';
+import type { ByteCursor, DataReader } from '../bytes/cursor.js';
+import { inflate } from '../bytes/inflate.js';
+import { type StorageFile, StorageSource } from '../bytes/storages.js';
+import { contiguousStrides, type Storage, type ViewEntry } from '../bytes/view.js';
+import { readDirectory, seekEntry, type ZipEntry } from '../bytes/zip.js';
+import { quoteName } from '../safetensors/header.js';
 import { fromKeras } from './keras.js';
 import { type NpyHeader, readNpyHeader } from './npy.js';
 

@@ -1,6 +1,6 @@
 import { VGGNetError } from '../../errors.js';
 import { formatShape } from '../../tensor.js';
-import { quoteName } from '../header.js';
+import { quoteName } from '../safetensors/header.js';
 import { Attributes } from './attributes.js';
 import type { OnnxModel, OnnxNode, OnnxTensor } from './model.js';
 

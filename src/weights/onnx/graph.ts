@@ -1,8 +1,8 @@
-import { type Architecture, resolveConfig, type VGGConfig } from '../../config.js';
 import { VGGNetError } from '../../errors.js';
-import { createLayers, parametersOf } from '../../layers.js';
+import { type Architecture, resolveConfig, type VGGConfig } from '../../model/config.js';
+import { createLayers, parametersOf } from '../../program/layers.js';
+import { contiguousStrides, type ViewEntry } from '../bytes/view.js';
 import { knownName } from '../metadata.js';
-import { contiguousStrides, type ViewEntry } from '../view.js';
 import { type Chain, type ConvStep, type LinearStep, walkChain } from './chain.js';
 import type { OnnxModel, OnnxTensor } from './model.js';
 

@@ -1,6 +1,6 @@
-import type { ByteCursor } from '../cursor.js';
-import { quoteName } from '../header.js';
-import type { Storage } from '../view.js';
+import type { ByteCursor } from '../bytes/cursor.js';
+import type { Storage } from '../bytes/view.js';
+import { quoteName } from '../safetensors/header.js';
 import { BYTES, type FileField, fieldsOf, Message, VARINT } from './protobuf.js';
 
 /*

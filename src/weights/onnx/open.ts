@@ -1,6 +1,6 @@
-import type { ByteCursor, DataReader } from '../cursor.js';
+import type { ByteCursor, DataReader } from '../bytes/cursor.js';
+import { type StorageFile, StorageSource } from '../bytes/storages.js';
 import { CONFIG_KEY, encodeConfig } from '../metadata.js';
-import { type StorageFile, StorageSource } from '../storages.js';
 import { networkOf } from './graph.js';
 import { type OnnxTensor, readModel } from './model.js';
 

@@ -1,5 +1,5 @@
 import { PbfReader } from 'pbf';
-import type { ByteCursor } from '../cursor.js';
+import type { ByteCursor } from '../bytes/cursor.js';
 
 /*
  * Protocol buffers: a message is fields, each a tag (number and wire type) and a value. Small messages are read whole

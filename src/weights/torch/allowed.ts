@@ -1,4 +1,4 @@
-import { quoteName } from '../header.js';
+import { quoteName } from '../safetensors/header.js';
 import { createStorage, isSize, StorageView, type TorchDtype, type TorchStorage, TorchTensor } from './tensor.js';
 import {
   PickleCallError,

@@ -1,7 +1,7 @@
-import type { ByteCursor } from '../cursor.js';
-import { quoteName } from '../header.js';
-import { StorageSource } from '../storages.js';
-import type { Storage, ViewEntry } from '../view.js';
+import type { ByteCursor } from '../bytes/cursor.js';
+import { StorageSource } from '../bytes/storages.js';
+import type { Storage, ViewEntry } from '../bytes/view.js';
+import { quoteName } from '../safetensors/header.js';
 import { PLAIN, TorchContext } from './allowed.js';
 import { stateDictOf } from './state-dict.js';
 import type { TorchStorage } from './tensor.js';

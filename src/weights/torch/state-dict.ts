@@ -1,6 +1,6 @@
-import type { ByteCursor } from '../cursor.js';
-import { quoteName } from '../header.js';
-import type { ViewEntry } from '../view.js';
+import type { ByteCursor } from '../bytes/cursor.js';
+import type { ViewEntry } from '../bytes/view.js';
+import { quoteName } from '../safetensors/header.js';
 import { TorchTensor } from './tensor.js';
 import { kindOfPickle, PickleDict, type PickleValue } from './unpickle.js';
 

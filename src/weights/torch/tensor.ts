@@ -1,5 +1,5 @@
-import { quoteName } from '../header.js';
-import { extentOf, type Layout, type Storage } from '../view.js';
+import { extentOf, type Layout, type Storage } from '../bytes/view.js';
+import { quoteName } from '../safetensors/header.js';
 import { PickleCallError, type PickleObject, PickleTuple, type PickleValue } from './unpickle.js';
 
 /** A dtype of PyTorch's: safetensors' name for it, and the bytes of an element. */

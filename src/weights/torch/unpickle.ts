@@ -1,5 +1,5 @@
-import type { ByteCursor } from '../cursor.js';
-import { quoteName } from '../header.js';
+import type { ByteCursor } from '../bytes/cursor.js';
+import { quoteName } from '../safetensors/header.js';
 
 /*
  * Reads pickles as data. A pickle is a program for a small stack machine, and Python's own reader lets it call

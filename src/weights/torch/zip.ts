@@ -1,7 +1,6 @@
-import type { ByteCursor } from '../cursor.js';
-import { quoteName } from '../header.js';
-import { type StorageFile, StorageSource } from '../storages.js';
-import type { Storage, ViewEntry } from '../view.js';
+import type { ByteCursor } from '../bytes/cursor.js';
+import { type StorageFile, StorageSource } from '../bytes/storages.js';
+import type { Storage, ViewEntry } from '../bytes/view.js';
 import {
   type LocalHeader,
   readDescriptor,
@@ -11,7 +10,8 @@ import {
   seekEntry,
   takeUnsized,
   type ZipEntry,
-} from '../zip.js';
+} from '../bytes/zip.js';
+import { quoteName } from '../safetensors/header.js';
 import { TorchContext } from './allowed.js';
 import { stateDictOf } from './state-dict.js';
 import type { TorchStorage } from './tensor.js';

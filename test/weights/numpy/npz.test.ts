@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { crc32, portableCrc32 } from '../../../src/weights/crc32.js';
+import { crc32, portableCrc32 } from '../../../src/weights/bytes/crc32.js';
 import { openWeights } from '../../../src/weights/open.js';
 import { floatsOf, readFloats } from '../fixtures.js';
 import { floats } from '../pickle-writer.js';

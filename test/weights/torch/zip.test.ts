@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { openBytes } from '../../../src/weights/bytes.js';
-import { ByteCursor } from '../../../src/weights/cursor.js';
+import { openBytes } from '../../../src/weights/bytes/bytes.js';
+import { ByteCursor } from '../../../src/weights/bytes/cursor.js';
+import { readDirectory, seekEntry } from '../../../src/weights/bytes/zip.js';
 import { openWeights } from '../../../src/weights/open.js';
-import { readDirectory, seekEntry } from '../../../src/weights/zip.js';
 import { bitsOfAll, fixture, readFloats } from '../fixtures.js';
 import { floats, ordered, pickle, storage, tensor, text } from '../pickle-writer.js';
 import { streamOf } from '../rawfile.js';

@@ -1,0 +1,95 @@
+import type { Backend } from '../backend.js';
+import { VGGNetError } from '../errors.js';
+import { createWasmBackend } from '../wasm/backend.js';
+import type { Threads } from '../wasm/workers/threads.js';
+import { type FoundAdapter, findAdapter, requireAdapter } from '../webgpu/adapter.js';
+
+/** What a model may be asked to run on. */
+export type DeviceName = 'auto' | 'wasm' | 'webgpu' | 'reference';
+
+const DEVICE_NAMES: readonly DeviceName[] = ['auto', 'wasm', 'webgpu', 'reference'];
+
+export interface DeviceOptions {
+  /**
+   * Default 'auto': WebGPU where a GPU answers, and WebAssembly otherwise; `model.device` says which and why. A device
+   * asked for that is not here is an error, never replaced by another.
+   */
+  device?: DeviceName | undefined;
+  /** Run a forward on the caller's own thread, not in a worker. Default: only where there are no workers. */
+  inline?: boolean | undefined;
+  /** Use the kernels whose results are the same to the bit on every machine; somewhat slower. Default false. */
+  deterministic?: boolean | undefined;
+  /** Threads that compute, 1 to 256. Default 'auto': one for each core, up to 16; one where memory can't be shared. */
+  threads?: Threads | undefined;
+  /** Use Winograd's method for convolutions where it is faster; `summary()` says what it takes. Default true. */
+  winograd?: boolean | undefined;
+  /**
+   * WebAssembly: the most bytes that the memory of weights and activations may have; the model is made for less speed
+   * where that saves some. Default: what WebAssembly allows, 4 GiB.
+   */
+  memoryLimit?: number | undefined;
+  /**
+   * WebGPU: compute on this device and not on one of the model's own. It stays the caller's: `dispose()` leaves it
+   * alive, and when it is lost the model is too.
+   */
+  gpuDevice?: GPUDevice | undefined;
+}
+
+/** How long 'auto' waits for an adapter, in ms, before it goes on with WebAssembly. */
+const AUTO_WAIT = 5_000;
+
+/**
+ * Finds the backend for a device.
+ * @throws VGGNetError `INVALID_ARGUMENT` for an unknown name; `BACKEND_UNAVAILABLE` if it is not here; `DEVICE_LOST` if
+ * a `gpuDevice` was lost before
+ */
+export async function createBackend({ device = 'auto', ...options }: DeviceOptions): Promise<Backend> {
+  switch (device) {
+    case 'auto':
+      return options.gpuDevice
+        ? createOnGPU(undefined, 'auto: a gpuDevice was passed', options)
+        : chooseBackend(options);
+    case 'wasm':
+      return createOnWasm("asked for by device: 'wasm'", options);
+    case 'reference':
+      return (await import('../reference/backend.js')).createReferenceBackend();
+    case 'webgpu': {
+      const reason = "asked for by device: 'webgpu'";
+      return createOnGPU(options.gpuDevice ? undefined : requireAdapter(await findAdapter()), reason, options);
+    }
+    default:
+      throw new VGGNetError(
+        'INVALID_ARGUMENT',
+        `device must be one of ${DEVICE_NAMES.map((name) => `'${name}'`).join(', ')}, got ${JSON.stringify(device)}`,
+      );
+  }
+}
+
+/** A GPU where one answers, and WebAssembly otherwise: an adapter that computes on the CPU is the slower one. */
+async function chooseBackend(options: DeviceOptions): Promise<Backend> {
+  if (options.deterministic) {
+    return createOnWasm('auto: only WebAssembly gives the same bits on every machine', options);
+  }
+  const found = await findAdapter(AUTO_WAIT);
+  if ('missing' in found) return createOnWasm(`auto: no WebGPU, as ${found.missing}`, options);
+  const { description, software } = found;
+  if (software) return createOnWasm(`auto: WebGPU has only '${description}' here, which computes on the CPU`, options);
+  return createOnGPU(found, `auto: WebGPU has the adapter '${description}'`, options);
+}
+
+function createOnWasm(
+  reason: string,
+  { inline, deterministic, winograd, threads, memoryLimit }: DeviceOptions,
+): Backend {
+  return createWasmBackend({ inline, deterministic, winograd, threads, memoryLimit, reason });
+}
+
+async function createOnGPU(
+  found: FoundAdapter | undefined,
+  reason: string,
+  { gpuDevice }: DeviceOptions,
+): Promise<Backend> {
+  // On demand: who runs on WebAssembly has no use for the shaders.
+  const { createWebGPUBackend } = await import('../webgpu/backend.js');
+  return createWebGPUBackend({ found, gpuDevice, reason });
+}

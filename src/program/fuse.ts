@@ -1,0 +1,71 @@
+import { VGGNetError } from '../errors.js';
+import { nearest } from '../nearest.js';
+import type { BatchNorm2d, Layer } from './layers.js';
+
+/** One piece of work for a backend: a layer and what is done to its result on the way out. */
+export interface Step {
+  readonly layer: Layer;
+  /** The layer's index in the program. */
+  readonly index: number;
+  /** Batch norm with the running statistics, folded into the convolution. */
+  readonly batchNorm: BatchNorm2d | undefined;
+  readonly relu: boolean;
+  /** The layers whose output this step's result is: the last one fused, and what is the identity after it. */
+  readonly names: readonly string[];
+  /** One of the names was asked for. */
+  readonly wanted: boolean;
+}
+
+/**
+ * Cuts a program into steps: convolution (+ batch norm) (+ ReLU), linear (+ ReLU), batch norm (+ ReLU) become one,
+ * unless what lies between them is itself asked for. Dropout is the identity in eval mode. Layers after the last
+ * output are left out.
+ * @throws VGGNetError `UNKNOWN_LAYER` if an output is no layer's name
+ */
+export function fuse(layers: readonly Layer[], outputs: readonly string[], mode: 'eval' | 'train'): Step[] {
+  const last = Math.max(...outputs.map((name) => indexOf(layers, name)));
+  const wanted = new Set(outputs);
+  const steps: Step[] = [];
+  for (let i = 0; i <= last; i++) {
+    const layer = layers[i] as Layer;
+    const index = i;
+    const names = [layer.name];
+    /** The next layer, if it may be fused with what has been taken so far. */
+    const next = (op: Layer['op']): Layer | undefined => {
+      const candidate = layers[i + 1];
+      const free = i < last && candidate?.op === op && !names.some((name) => wanted.has(name));
+      if (!free) return undefined;
+      i++;
+      names.splice(0, names.length, candidate.name);
+      return candidate;
+    };
+    const fuses = layer.op === 'conv2d' || layer.op === 'linear' || layer.op === 'batchNorm2d';
+    const batchNorm = layer.op === 'conv2d' && mode === 'eval' ? next('batchNorm2d') : undefined;
+    const relu = fuses && next('relu') !== undefined;
+    while (mode === 'eval' && i < last && layers[i + 1]?.op === 'dropout') {
+      i++;
+      names.push((layers[i] as Layer).name);
+    }
+    steps.push({
+      layer,
+      index,
+      batchNorm: batchNorm as BatchNorm2d | undefined,
+      relu,
+      names,
+      wanted: names.some((name) => wanted.has(name)),
+    });
+  }
+  return steps;
+}
+
+function indexOf(layers: readonly Layer[], name: string): number {
+  const index = layers.findIndex((layer) => layer.name === name);
+  if (index < 0) {
+    const close = nearest(
+      name,
+      layers.map((layer) => layer.name),
+    );
+    throw new VGGNetError('UNKNOWN_LAYER', `No layer is called '${name}'; nearest: ${close.join(', ')}`);
+  }
+  return index;
+}

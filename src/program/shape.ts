@@ -1,0 +1,84 @@
+import { VGGNetError } from '../errors.js';
+import { checkShape, formatShape } from '../tensor.js';
+import type { Layer } from './layers.js';
+
+/** The shape that a layer makes of a shape. */
+export function outputShape(layer: Layer, input: readonly number[]): number[] {
+  const [n = 0, c = 0, h = 0, w = 0] = input;
+  switch (layer.op) {
+    case 'conv2d':
+      return [n, layer.outChannels, h, w];
+    case 'maxPool2d':
+      return [n, c, Math.floor(h / 2), Math.floor(w / 2)];
+    case 'adaptiveAvgPool2d':
+      return [n, c, layer.outputSize, layer.outputSize];
+    case 'flatten':
+      return [n, c * h * w];
+    case 'linear':
+      return [n, layer.outFeatures];
+    default:
+      return [...input];
+  }
+}
+
+/**
+ * The output shape of every layer in a chain, checked: the one place where shapes are validated.
+ * @throws VGGNetError `INVALID_SHAPE` that says what was expected, what came, and in which layer
+ */
+export function inferShapes(layers: readonly Layer[], input: readonly number[]): number[][] {
+  let shape = [...checkSizes(input)];
+  return layers.map((layer) => {
+    checkInput(layer, shape, layers, input);
+    shape = outputShape(layer, shape);
+    return shape;
+  });
+}
+
+/** The side of the smallest input that the pools allow. */
+export function leastSide(layers: readonly Layer[]): number {
+  return 2 ** layers.filter((layer) => layer.op === 'maxPool2d').length;
+}
+
+function checkSizes(shape: readonly number[]): readonly number[] {
+  checkShape(shape);
+  if (shape[0] === 0) {
+    throw new VGGNetError('INVALID_SHAPE', `Expected a batch of at least 1, got ${formatShape(shape)}`);
+  }
+  return shape;
+}
+
+function checkInput(layer: Layer, shape: readonly number[], layers: readonly Layer[], input: readonly number[]): void {
+  const fail = (expected: string): never => {
+    throw new VGGNetError('INVALID_SHAPE', `${layer.name}: expected ${expected}, got ${formatShape(shape)}`);
+  };
+  const [, c = 0, h = 0, w = 0] = shape;
+  switch (layer.op) {
+    case 'conv2d':
+      if (shape.length !== 4) fail(`an input of shape (N, ${layer.inChannels}, H, W)`);
+      if (c !== layer.inChannels) fail(`${layer.inChannels} channels, (N, ${layer.inChannels}, H, W)`);
+      if (h < 1 || w < 1) fail('a height and width of at least 1');
+      return;
+    case 'batchNorm2d':
+      if (shape.length !== 4 || c !== layer.channels) fail(`(N, ${layer.channels}, H, W)`);
+      return;
+    case 'maxPool2d':
+      if (shape.length !== 4) fail('(N, C, H, W)');
+      if (h < 2 || w < 2) {
+        const least = leastSide(layers);
+        fail(`at least 2×2, so at least ${least}×${least} for this network's input of ${formatShape(input)}`);
+      }
+      return;
+    case 'adaptiveAvgPool2d':
+    case 'flatten':
+      if (shape.length !== 4) fail('(N, C, H, W)');
+      return;
+    case 'linear':
+      if (shape.length !== 2 || shape[1] !== layer.inFeatures) fail(`(N, ${layer.inFeatures})`);
+      return;
+    case 'softmax':
+      if (shape.length !== 2) fail('(N, F)');
+      return;
+    default:
+      return;
+  }
+}

@@ -1,0 +1,197 @@
+import type { ParameterChunk, RunOptions, StepTime } from '../../backend.js';
+import { VGGNetError } from '../../errors.js';
+import { allocate, numel, type TensorData } from '../../tensor.js';
+import type { Kernels } from '../kernels.js';
+import type { Blueprint } from '../plan/blueprint.js';
+import { BYTES, type Value } from '../plan/layout.js';
+import { ARGUMENT_BYTES, CONTROL, SCRATCH } from '../plan/memory.js';
+import type { Call, Placed, Plan } from '../plan/plan.js';
+import { Heap } from './heap.js';
+import { instantiateKernels } from './instance.js';
+import { Operations } from './operations.js';
+import { Parameters } from './parameters.js';
+
+/** What a helper thread needs to know of an engine. */
+export interface Team {
+  readonly memory: WebAssembly.Memory;
+  /** The address of the control block, whose first word says that the team is given up, and its length. */
+  readonly control: number;
+  readonly bytes: number;
+}
+
+/** A run of the engine that is stopped between two steps when `aborted` says so. */
+export interface RunControl {
+  /** Resolves when other work of this thread has had its turn. */
+  readonly pause: () => Promise<void>;
+  readonly aborted: () => boolean;
+  readonly onStep: (time: StepTime) => void;
+}
+
+/**
+ * One program with its parameters in one WebAssembly memory. It computes on the thread that it lives on: a worker,
+ * or the caller's own where there are none. It does what the blueprint and each run's plan say. One run at a time.
+ */
+export class Engine {
+  readonly #heap: Heap;
+  readonly #parameters: Parameters;
+  readonly #operations: Operations;
+  readonly #control: number;
+
+  private constructor(heap: Heap, kernels: Kernels, { layers, forms, threads }: Blueprint) {
+    this.#heap = heap;
+    this.#control = heap.keep(CONTROL);
+    heap.i32.fill(0, this.#control / 4, (this.#control + CONTROL) / 4);
+    const args = heap.keep(ARGUMENT_BYTES);
+    const scratch = heap.keep(SCRATCH * threads);
+    this.#parameters = new Parameters(heap, kernels, layers, forms);
+    const places = { control: this.#control, args, scratch, threads };
+    this.#operations = new Operations(heap, kernels, layers, this.#parameters, places);
+  }
+
+  /**
+   * @param memory of an engine of the same blueprint that is gone; its parameters are taken over, so that none is written
+   * @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit
+   */
+  static async create(module: WebAssembly.Module, blueprint: Blueprint, memory?: WebAssembly.Memory): Promise<Engine> {
+    const heap = new Heap({ shared: blueprint.threads > 1, limit: blueprint.memoryLimit, memory });
+    return new Engine(heap, await instantiateKernels(module, heap.memory), blueprint);
+  }
+
+  get team(): Team {
+    return { memory: this.#heap.memory, control: this.#control, bytes: CONTROL };
+  }
+
+  writeParameter(chunk: ParameterChunk): void {
+    this.#parameters.write(chunk);
+  }
+
+  /** Call once after the last `writeParameter`. */
+  finishParameters(): void {
+    this.#parameters.finish();
+  }
+
+  readParameter(name: string): Float32Array {
+    return this.#parameters.read(name);
+  }
+
+  /** Computes the outputs asked for, by a plan for them and for the input's shape. */
+  async run(input: TensorData, plan: Plan, options: RunOptions, control: RunControl): Promise<TensorData[]> {
+    if (options.outputs.length === 0) return [];
+    this.#heap.reserveArena(plan.arenaBytes);
+    this.#operations.begin(options.mode);
+    const results = new Map<string, TensorData>();
+    const batch = input.shape[0] as number;
+    for (let first = 0; first < batch; first += plan.batch) {
+      await this.#pass(input, first, Math.min(plan.batch, batch - first), plan, options, control, results);
+    }
+    this.#operations.complete();
+    return options.outputs.map((name) => results.get(name) as TensorData);
+  }
+
+  /** Takes `count` images from number `start` on through the network. */
+  async #pass(
+    input: TensorData,
+    start: number,
+    count: number,
+    plan: Plan,
+    options: RunOptions,
+    control: RunControl,
+    results: Map<string, TensorData>,
+  ): Promise<void> {
+    const batch = input.shape[0] as number;
+    for (let first = 0; first < count; first += plan.chunk) {
+      const images = Math.min(plan.chunk, count - first);
+      // A last chunk with fewer images leaves the others' places as they are.
+      this.#writeInput(input, start, first, images, plan);
+      for (const call of plan.spatial) {
+        await this.#step(shrink(call, images), options, control);
+        this.#keep(shrink(call, images), batch, start + first, options, results);
+      }
+      this.#join(plan, first, images);
+    }
+    for (const call of plan.dense) {
+      await this.#step(shrink(call, count), options, control);
+      this.#keep(shrink(call, count), batch, start, options, results);
+    }
+  }
+
+  #writeInput(input: TensorData, start: number, first: number, images: number, plan: Plan): void {
+    const size = input.data.length / (input.shape[0] as number);
+    const values = input.data.subarray((start + first) * size, (start + first + images) * size);
+    const to = plan.spatial[0]?.input;
+    // Without spatial layers the input is what the dense ones read.
+    if (to) this.#heap.f32.set(values, this.#heap.addressOf(to) / BYTES);
+    else this.#heap.f32.set(values, this.#heap.addressOf(plan.joint as Placed) / BYTES + first * size);
+  }
+
+  /** Moves a chunk's result to its images' place in what the dense layers read. */
+  #join(plan: Plan, first: number, images: number): void {
+    const from = plan.spatial.at(-1)?.output;
+    if (!from || !plan.joint) return;
+    const size = numel(from.shape.slice(1));
+    const at = this.#heap.addressOf(from) / BYTES;
+    this.#heap.f32.copyWithin(this.#heap.addressOf(plan.joint) / BYTES + first * size, at, at + images * size);
+  }
+
+  /** Copies a result that was asked for out of the arena, before the next step may write over it. */
+  #keep(call: Call, batch: number, first: number, options: RunOptions, results: Map<string, TensorData>): void {
+    const { output, names } = call;
+    for (const name of names) {
+      if (!options.outputs.includes(name)) continue;
+      const shape = [batch, ...output.shape.slice(1)];
+      const result = results.get(name) ?? { data: allocate(shape), shape };
+      results.set(name, result);
+      const size = numel(output.shape.slice(1));
+      const out = result.data.subarray(first * size, (first + (output.shape[0] as number)) * size);
+      readValue(this.#heap.f32, this.#heap.addressOf(output), output, out);
+    }
+  }
+
+  async #step(call: Call, options: RunOptions, control: RunControl): Promise<void> {
+    if (control.aborted()) throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal');
+    const start = performance.now();
+    this.#operations.compute(call, options);
+    control.onStep({ ...describe(call), ms: performance.now() - start });
+    await control.pause();
+  }
+}
+
+/** What a call does, for a profile. */
+function describe({ step, winograd, int8, names, output }: Call): Omit<StepTime, 'ms'> {
+  if (!step) return { name: `to ${output.layout}`, algorithm: '' };
+  const { layer } = step;
+  const fused = names.filter((name) => name !== layer.name);
+  const form = winograd ? `winograd${winograd.size}` : int8 ? 'int8' : 'direct';
+  const algorithm = layer.op === 'conv2d' ? form : '';
+  return { name: [layer.name, ...fused].join('+'), algorithm };
+}
+
+/** A call for the first `images` images of its chunk. */
+function shrink(call: Call, images: number): Call {
+  if (call.input.shape[0] === images) return call;
+  const first = (value: Placed): Placed => ({ ...value, shape: [images, ...value.shape.slice(1)] });
+  return { ...call, input: first(call.input), output: first(call.output) };
+}
+
+/** Copies a value out of `memory` into (N, C, H, W) order. */
+function readValue(memory: Float32Array, address: number, value: Value, out: Float32Array): void {
+  const base = address / BYTES;
+  if (value.layout === 'nchw') {
+    out.set(memory.subarray(base, base + out.length));
+    return;
+  }
+  const [n = 0, c = 0, h = 0, w = 0] = value.shape;
+  const { stride } = value;
+  let at = 0;
+  for (let image = 0; image < n; image++) {
+    for (let channel = 0; channel < c; channel++) {
+      for (let y = 0; y < h; y++) {
+        let from = base + ((image * (h + 2) + y + 1) * (w + 2) + 1) * stride + channel;
+        for (let x = 0; x < w; x++) {
+          out[at++] = memory[from] as number;
+          from += stride;
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,13 @@
+import type { Kernels } from '../kernels.js';
+
+/** An instance over `memory`. */
+export async function instantiateKernels(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<Kernels> {
+  const abort = (): never => {
+    throw new Error('A kernel stopped');
+  };
+  const sleep = (address: number, value: number): void => {
+    Atomics.wait(new Int32Array(memory.buffer), address / 4, value);
+  };
+  const instance = await WebAssembly.instantiate(module, { env: { memory, abort, sleep } });
+  return instance.exports as unknown as Kernels;
+}
