@@ -1,5 +1,6 @@
 import type { Drawable } from './image/canvas.js';
 import type { ImagePreset } from './image/preset.js';
+import type { ReluRule } from './program/gradient.js';
 import type { Layer } from './program/layers.js';
 import type { Precision } from './program/precision.js';
 import type { Tensor } from './tensor.js';
@@ -44,6 +45,8 @@ export interface DeviceInfo {
 
 export interface Backend {
   readonly device: DeviceInfo;
+  /** It can compile a program with `gradients`. */
+  readonly hasGradients?: boolean;
   /** To these precisions it rounds weights itself; to others they come rounded. */
   readonly rounds?: readonly Precision[];
   /**
@@ -57,6 +60,8 @@ export interface Backend {
 
 export interface CompileOptions {
   readonly signal?: AbortSignal | undefined;
+  /** Names of the parameters that get gradients, which may be none; undefined for a program that runs forward only. */
+  readonly gradients?: ReadonlySet<string> | undefined;
   /**
    * Reads the parameters once more, from the start. A backend that can lose them (a GPU does) then gets them again;
    * without it the model has to be made anew.
@@ -95,6 +100,44 @@ export interface GPUExecutable {
   upload(tensor: Tensor): Promise<GPUTensor>;
 }
 
+/** The backward pass (program/gradient.ts), in the queue that runs are in. */
+export interface Autograd {
+  /** A run that keeps what backward needs. There is one tape at a time: any later run drops it. */
+  record(input: Tensor, options: RunOptions): Promise<Recording>;
+  /** The sum of a parameter's gradients since they were last cleared; it must be one of `gradients`. */
+  readGradient(name: string): Promise<Float32Array>;
+  zeroGradients(): Promise<void>;
+  /** (N, C, H, W) → (N, C, C): G[n, c, d] = Σ x[n, c, i] · x[n, d, i], over the H · W places i. */
+  gram(x: Tensor): Promise<Tensor>;
+  /** The gradient of x for a gradient of its Gram matrices: dx[n, c, i] = Σ (dG[n, c, d] + dG[n, d, c]) · x[n, d, i]. */
+  gramBackward(x: Tensor, cotangent: Tensor): Promise<Tensor>;
+  /** Σ a · b. The gradients are multiples of b and of a: `axpy`. */
+  dot(a: Tensor, b: Tensor): Promise<number>;
+  /** alpha · x + y, in a new tensor. The gradient of y is the result's, and of x alpha times that: `axpy` too. */
+  axpy(alpha: number, x: Tensor, y: Tensor): Promise<Tensor>;
+}
+
+/** What a run kept. */
+export interface Recording {
+  readonly outputs: readonly Tensor[];
+  /**
+   * Adds to the gradients of the parameters, and gives those asked for. May be called again. One that fails clears the
+   * gradients of all parameters.
+   * @throws VGGNetError `TAPE_DROPPED`, and as `run`
+   */
+  backward(options: BackwardOptions): Promise<Tensor[]>;
+  dispose(): void;
+}
+
+export interface BackwardOptions {
+  /** By the name of a layer that was recorded, shaped as its output. They are copied before the call returns. */
+  readonly cotangents: ReadonlyMap<string, Tensor>;
+  /** Names of layers, or 'input'; their gradients come back in this order. */
+  readonly wrt: readonly string[];
+  readonly reluRule: ReluRule;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** A program with its parameters, ready to run. Runs that overlap are put in a queue. */
 export interface Executable {
   /**
@@ -106,6 +149,8 @@ export interface Executable {
   profile(input: Tensor, options: RunOptions): Promise<StepTime[]>;
   /** Undefined where there is no GPU. */
   readonly gpu?: GPUExecutable;
+  /** Undefined unless the program was compiled with `gradients`. */
+  readonly autograd?: Autograd;
   /** A parameter's values as they are now. */
   readParameter(name: string): Promise<Float32Array>;
   /** Frees everything. Runs in progress reject with `DISPOSED`. May be called twice. */

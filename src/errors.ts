@@ -30,6 +30,12 @@ export type VGGNetErrorCode =
   | 'IO'
   /** A downloaded file whose SHA-256 is not the published one. It was deleted. */
   | 'CHECKSUM_MISMATCH'
+  /** A backward pass on a tape that was disposed of, or that another run of its model has replaced. */
+  | 'TAPE_DROPPED'
+  /** Gradients of parameters were asked for, and none are kept. */
+  | 'NO_GRADIENTS'
+  /** A model that was made without `gradients`, or has weights in fewer than 32 bits that would need them. */
+  | 'NOT_TRAINABLE'
   /** Stopped by the caller's AbortSignal; `cause` is the signal's reason. */
   | 'ABORTED'
   /** Called after `dispose()`. */

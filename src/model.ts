@@ -1,5 +1,5 @@
 import { abortable } from './abort.js';
-import type { Backend, DeviceInfo, Executable, GPUExecutable, RunOptions } from './backend.js';
+import type { Autograd, Backend, DeviceInfo, Executable, GPUExecutable, RunOptions } from './backend.js';
 import { throwIfAborted, VGGNetError } from './errors.js';
 import type { PretrainedSet } from './hub/catalog.js';
 import type { PretrainedOptions } from './hub/pretrained.js';
@@ -21,6 +21,7 @@ import {
   withStored,
 } from './model/load.js';
 import type { ClassifyOptions, CreateOptions, ForwardOptions, OnGPU, Profile } from './model/options.js';
+import type { GradientOptions, Gradients, Tape } from './model/record.js';
 import { readState, type StateEntry, saveState, stateEntries } from './model/state.js';
 import { learned, type ModelSummary, summarize } from './model/summary.js';
 import { glyphsWeights } from './platform/embedded.js';
@@ -46,6 +47,7 @@ export class VGGNet {
   readonly #backend: Backend;
   readonly #layers: readonly Layer[];
   readonly #seed: number;
+  readonly #gradients: Gradients | undefined;
   readonly #retired = new Set<Executable>();
   /** Settles, and never rejects, when all loads asked for so far are done. */
   #lastLoad: Promise<unknown> = Promise.resolve();
@@ -54,12 +56,20 @@ export class VGGNet {
   #trainRuns = 0;
   #disposed = false;
 
-  private constructor(config: VGGConfig, backend: Backend, layers: readonly Layer[], loaded: Loaded, seed: number) {
+  private constructor(
+    config: VGGConfig,
+    backend: Backend,
+    layers: readonly Layer[],
+    loaded: Loaded,
+    seed: number,
+    gradients: Gradients | undefined,
+  ) {
     this.config = config;
     this.#backend = backend;
     this.#layers = layers;
     this.#loaded = loaded;
     this.#seed = seed;
+    this.#gradients = gradients;
   }
 
   /**
@@ -128,10 +138,10 @@ export class VGGNet {
     // A wrong one shows before anything is opened.
     withOptions(plain);
     const opened = typeof source === 'function' ? await source() : source;
-    const layers = withOptions(withStored(plain, opened));
+    const { layers, gradients } = await gradientsOf(withOptions(withStored(plain, opened)), options);
     const reopen = typeof source === 'function' ? source : weights === undefined ? undefined : reopener(weights);
-    const loaded = await compileModel(backend, config, layers, opened, options, reopen);
-    return new VGGNet(config, backend, layers, loaded, options.seed ?? 0);
+    const loaded = await compileModel(backend, config, layers, opened, options, reopen, gradients?.trained);
+    return new VGGNet(config, backend, layers, loaded, options.seed ?? 0, gradients);
   }
 
   /** Where the model runs, and why there. */
@@ -222,11 +232,7 @@ export class VGGNet {
     names: readonly Name[],
     options: ForwardOptions & Partial<OnGPU> = {},
   ): Promise<Record<Name, Tensor | GPUTensor>> {
-    this.#checkLive();
-    if (!Array.isArray(names) || names.length === 0) {
-      throw new VGGNetError('INVALID_ARGUMENT', "features needs a list of layer names, such as ['relu3_3']");
-    }
-    const layers = names.map((name) => layerNamed(this.#layers, name).name);
+    const layers = this.#layersNamed(names);
     const outputs = await this.#run(input, layers, options);
     // Names of one layer get a tensor each.
     const own = layers.map((layer, i) => {
@@ -235,6 +241,65 @@ export class VGGNet {
       return new Tensor(output.data.slice(), output.shape);
     });
     return Object.fromEntries(names.map((name, i) => [name, own[i]])) as Record<Name, Tensor | GPUTensor>;
+  }
+
+  /**
+   * A forward in the model's mode that keeps what a backward pass needs, for a model that was made with `gradients`.
+   * There is one tape at a time: any other run of the model drops it.
+   * @param names the layers whose outputs the tape has, and for which `backward` takes cotangents, as `features` takes
+   * them; `logits` is the last linear layer
+   * @throws VGGNetError `NOT_TRAINABLE` for a model made without gradients; and as `features`
+   */
+  async record<Name extends string>(
+    input: Tensor,
+    names: readonly Name[],
+    options: ForwardOptions = {},
+  ): Promise<Tape<Name>> {
+    const layers = this.#layersNamed(names);
+    const { gradients, autograd } = this.#autograd();
+    const run = this.#prepare(input, layers, options);
+    return abortable(
+      gradients.record(autograd, input, names, run, () => this.#checkLive()),
+      options.signal,
+    );
+  }
+
+  /**
+   * The gradients of the parameters, by name as in `stateDict`: the sums of all backward passes since they were last
+   * cleared.
+   * @param options.naming whose names: default torchvision's
+   * @throws VGGNetError `NOT_TRAINABLE` for a model made without gradients, `NO_GRADIENTS` if no parameter gets any
+   */
+  async gradients(options: { naming?: NamingScheme | undefined } = {}): Promise<Map<string, Tensor>> {
+    const { gradients, autograd } = this.#autograd();
+    return gradients.read(autograd, this.config.poolSize, options.naming);
+  }
+
+  /**
+   * Clears the gradients of all parameters.
+   * @throws VGGNetError `NOT_TRAINABLE` for a model made without gradients
+   */
+  async zeroGrad(): Promise<void> {
+    await this.#autograd().autograd.zeroGradients();
+  }
+
+  #autograd(): { gradients: Gradients; autograd: Autograd } {
+    this.#checkLive();
+    const { autograd } = this.#loaded.executable;
+    if (this.#gradients && autograd) return { gradients: this.#gradients, autograd };
+    throw new VGGNetError(
+      'NOT_TRAINABLE',
+      'This model was made without gradients: pass gradients: true to create(), or a function that chooses parameters',
+    );
+  }
+
+  /** The layers that a caller names, by their own names. */
+  #layersNamed(names: readonly string[]): string[] {
+    this.#checkLive();
+    if (!Array.isArray(names) || names.length === 0) {
+      throw new VGGNetError('INVALID_ARGUMENT', "Expected a list of layer names, such as ['relu3_3']");
+    }
+    return names.map((name) => layerNamed(this.#layers, name).name);
   }
 
   /**
@@ -378,7 +443,15 @@ export class VGGNet {
     const source = await openWeights(weights, options);
     const seed = options.seed ?? this.#seed;
     const all = { ...options, seed };
-    const loaded = await compileModel(this.#backend, this.config, this.#layers, source, all, reopener(weights));
+    const loaded = await compileModel(
+      this.#backend,
+      this.config,
+      this.#layers,
+      source,
+      all,
+      reopener(weights),
+      this.#gradients?.trained,
+    );
     if (this.#disposed) {
       loaded.executable.dispose();
       this.#checkLive();
@@ -468,6 +541,18 @@ async function precisionsOf(options: PrecisionOptions): Promise<(layers: readonl
   if (options.precision === undefined && options.inputRanges === undefined) return (layers) => layers;
   const { withOptions } = await import('./program/precision.js');
   return (layers) => withOptions(layers, options);
+}
+
+/** The layers with their batch norms frozen, and which parameters get gradients, by code that is loaded if any are. */
+async function gradientsOf(
+  layers: readonly Layer[],
+  options: GradientOptions,
+): Promise<{ layers: readonly Layer[]; gradients: Gradients | undefined }> {
+  if (!options.gradients && !options.frozenBatchNorm) return { layers, gradients: undefined };
+  const { Gradients, trainedParameters, withFrozen } = await import('./model/record.js');
+  const trained = trainedParameters(layers, options);
+  const frozen = withFrozen(layers, options);
+  return { layers: frozen, gradients: trained && new Gradients(frozen, trained) };
 }
 
 /** Where results go. */

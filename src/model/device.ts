@@ -3,6 +3,7 @@ import { VGGNetError } from '../errors.js';
 import { createWasmBackend } from '../wasm/backend.js';
 import type { Threads } from '../wasm/workers/threads.js';
 import { type FoundAdapter, findAdapter, requireAdapter } from '../webgpu/adapter.js';
+import type { GradientOptions } from './record.js';
 
 /** What a model may be asked to run on. */
 export type DeviceName = 'auto' | 'wasm' | 'webgpu' | 'reference';
@@ -38,12 +39,26 @@ export interface DeviceOptions {
 /** How long 'auto' waits for an adapter, in ms, before it goes on with WebAssembly. */
 const AUTO_WAIT = 5_000;
 
+/** Of `CreateOptions`, what chooses a backend. */
+type BackendOptions = DeviceOptions & GradientOptions;
+
 /**
  * Finds the backend for a device.
  * @throws VGGNetError `INVALID_ARGUMENT` for an unknown name; `BACKEND_UNAVAILABLE` if it is not here; `DEVICE_LOST` if
- * a `gpuDevice` was lost before
+ * a `gpuDevice` was lost before, or if the backend lacks the gradients asked for
  */
-export async function createBackend({ device = 'auto', ...options }: DeviceOptions): Promise<Backend> {
+export async function createBackend(options: BackendOptions): Promise<Backend> {
+  const backend = await findBackend(options);
+  if (options.gradients && !backend.hasGradients) {
+    throw new VGGNetError(
+      'BACKEND_UNAVAILABLE',
+      `Gradients are not part of this version on ${backend.device.backend}: leave out gradients, or use another device`,
+    );
+  }
+  return backend;
+}
+
+async function findBackend({ device = 'auto', ...options }: BackendOptions): Promise<Backend> {
   switch (device) {
     case 'auto':
       return options.gpuDevice
@@ -66,7 +81,10 @@ export async function createBackend({ device = 'auto', ...options }: DeviceOptio
 }
 
 /** A GPU where one answers, and WebAssembly otherwise: an adapter that computes on the CPU is the slower one. */
-async function chooseBackend(options: DeviceOptions): Promise<Backend> {
+async function chooseBackend(options: BackendOptions): Promise<Backend> {
+  if (options.gradients) {
+    return createOnWasm('auto: WebGPU has no gradients in this version', options);
+  }
   if (options.deterministic) {
     return createOnWasm('auto: only WebAssembly gives the same bits on every machine', options);
   }

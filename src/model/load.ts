@@ -118,6 +118,7 @@ function isString(value: unknown): boolean {
 /**
  * Compiles a network with the weights of a source, or without one with random weights. Closes the source.
  * @param reopen opens the source once more, where that is possible
+ * @param gradients names of the parameters that get gradients, for a model that has a backward pass
  * @throws VGGNetError `WEIGHTS_MISMATCH`, `INVALID_DTYPE`, `INVALID_WEIGHTS_FILE`, `OUT_OF_MEMORY`, `ABORTED`;
  * nothing stays open or allocated then
  */
@@ -128,6 +129,7 @@ export async function compileModel(
   source: WeightSource | undefined,
   options: LoadOptions,
   reopen?: Reopen,
+  gradients?: ReadonlySet<string>,
 ): Promise<Loaded> {
   async function* again(): ParameterStream {
     const anew = await reopen?.();
@@ -143,6 +145,7 @@ export async function compileModel(
     const once = source !== undefined && reopen === undefined;
     const executable = await backend.compile({ layers, inputShape: usualShape(config, layers) }, stream, {
       signal,
+      gradients,
       reopen: once ? undefined : again,
     });
     return { executable, keys };

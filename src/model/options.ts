@@ -4,8 +4,15 @@ import type { WeightsInput } from '../weights/bytes/bytes.js';
 import type { ModelOptions } from './config.js';
 import type { DeviceOptions } from './device.js';
 import type { ImageOptions, LoadOptions } from './load.js';
+import type { GradientOptions } from './record.js';
 
-export interface CreateOptions extends ModelOptions, LoadOptions, ImageOptions, DeviceOptions, PrecisionOptions {
+export interface CreateOptions
+  extends ModelOptions,
+    LoadOptions,
+    ImageOptions,
+    DeviceOptions,
+    PrecisionOptions,
+    GradientOptions {
   /**
    * A weights file (safetensors, .pth, .onnx, .npz): path, URL, bytes, Blob, Response or stream. Without one the weights
    * are random.

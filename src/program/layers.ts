@@ -22,6 +22,8 @@ export interface Conv2d extends Named {
 export interface BatchNorm2d extends Named {
   readonly op: 'batchNorm2d';
   readonly channels: number;
+  /** Normalizes by the running statistics, and keeps them, in train mode too. */
+  readonly frozen?: boolean;
 }
 export interface ReLU extends Named {
   readonly op: 'relu';
@@ -70,6 +72,11 @@ export interface ParameterSpec {
 /** True for layers with weights that can be stored in fewer bits. */
 export function isWeighted(layer: Layer): layer is Conv2d | Linear {
   return layer.op === 'conv2d' || layer.op === 'linear';
+}
+
+/** True for batch norm that normalizes by its batch, so that each value depends on all of them. */
+export function usesBatchStatistics(layer: Layer, mode: 'eval' | 'train'): boolean {
+  return layer.op === 'batchNorm2d' && mode === 'train' && !layer.frozen;
 }
 
 /** All layers of a network in order: convolutions, classifier, softmax. */

@@ -3,19 +3,10 @@ import { throwIfAborted, VGGNetError } from '../errors.js';
 import { type Layer, parametersOf } from '../program/layers.js';
 import { inferShapes } from '../program/shape.js';
 import { assertAttached, Tensor } from '../tensor.js';
-import { batchNorm2d, batchNorm2dTrain } from './batch-norm.js';
-import {
-  adaptiveAvgPool2d,
-  conv2d,
-  dropout,
-  flatten,
-  linear,
-  maxPool2d,
-  type Parameters,
-  relu,
-  softmax,
-} from './kernels.js';
+import { ReferenceAutograd } from './autograd.js';
+import { forward, type Kept } from './layer.js';
 import { readParameters } from './parameters.js';
+import { type Parameters, tensorOf, type Value } from './value.js';
 
 /**
  * The oracle: plain loops over the unfused layers in order, on the caller's thread. Obviously right and slow
@@ -31,57 +22,85 @@ export function createReferenceBackend(): Backend {
   };
   return {
     device,
+    hasGradients: true,
     async compile(program, parameters, options = {}): Promise<Executable> {
-      return compile(program, parameters, options.signal);
+      return compile(program, parameters, options.gradients, options.signal);
     },
   };
 }
 
-async function compile(program: Program, stream: ParameterStream, signal?: AbortSignal): Promise<Executable> {
+async function compile(
+  program: Program,
+  stream: ParameterStream,
+  gradients?: ReadonlySet<string>,
+  signal?: AbortSignal,
+): Promise<Executable> {
   const layers = [...program.layers];
-  return new ReferenceExecutable(layers, await readParameters(layers, stream, signal));
+  return new ReferenceExecutable(layers, await readParameters(layers, stream, signal), gradients);
 }
 
-class ReferenceExecutable implements Executable {
-  readonly #layers: readonly Layer[];
+/** What a run of the layers made. */
+export interface Run {
+  /** Counts runs: a tape is good until the next one. */
+  readonly id: number;
+  /** The outputs asked for, each with data of its own. */
+  readonly outputs: Tensor[];
+  /** Each layer's input and output. */
+  readonly kept: Kept[];
+}
+
+export class ReferenceExecutable implements Executable {
+  readonly layers: readonly Layer[];
+  readonly autograd?: ReferenceAutograd;
   readonly #parameters: Map<string, Float32Array>;
   #disposed = false;
+  #lastRun = 0;
   /** The end of the queue: settles, and never rejects, when everything asked for so far is done. */
   #idle: Promise<void> = Promise.resolve();
 
-  constructor(layers: readonly Layer[], parameters: Map<string, Float32Array>) {
-    this.#layers = layers;
+  constructor(layers: readonly Layer[], parameters: Map<string, Float32Array>, gradients?: ReadonlySet<string>) {
+    this.layers = layers;
     this.#parameters = parameters;
+    if (gradients) this.autograd = new ReferenceAutograd(this, gradients);
   }
 
-  run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
-    return this.#start(input, options);
+  get lastRun(): number {
+    return this.#lastRun;
   }
 
-  async #start(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Tensor[]> {
-    this.#check(options.signal);
-    const wanted = options.outputs.map((name) => this.#indexOf(name));
-    assertAttached(input);
-    inferShapes(this.#layers.slice(0, Math.max(...wanted) + 1), input.shape);
-    const copy = new Tensor(input.data.slice(), input.shape);
-    return this.#enqueue(() => this.#runLayers(copy, wanted, options, onStep));
+  async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {
+    return (await this.runLayers(input, options)).outputs;
   }
 
   async profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
     const times: StepTime[] = [];
-    await this.#start(input, options, (time) => times.push(time));
+    await this.runLayers(input, options, (time) => times.push(time));
     return times;
   }
 
+  /** Runs the layers up to the last output, once what is in the queue before is done. */
+  async runLayers(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Run> {
+    this.check(options.signal);
+    const wanted = options.outputs.map((name) => this.#indexOf(name));
+    assertAttached(input);
+    inferShapes(this.layers.slice(0, Math.max(...wanted) + 1), input.shape);
+    const copy = new Tensor(input.data.slice(), input.shape);
+    return this.enqueue(() => {
+      this.#lastRun++;
+      return this.#runAll(copy, wanted, options, onStep);
+    });
+  }
+
   async readParameter(name: string): Promise<Float32Array> {
-    this.#check();
+    this.check();
     const values = this.#parameters.get(name);
     if (!values) {
-      throw new VGGNetError('INVALID_ARGUMENT', `Unknown parameter '${name}'; known: ${this.#known()}`);
+      const known = [...this.#parameters.keys()].join(', ');
+      throw new VGGNetError('INVALID_ARGUMENT', `Unknown parameter '${name}'; known: ${known}`);
     }
     // In the queue, so that it never sees the statistics of half a run.
-    return this.#enqueue(async () => {
-      this.#check();
+    return this.enqueue(async () => {
+      this.check();
       return values.slice();
     });
   }
@@ -91,58 +110,29 @@ class ReferenceExecutable implements Executable {
     this.#parameters.clear();
   }
 
-  async #runLayers(
+  async #runAll(
     input: Tensor,
     wanted: readonly number[],
     options: RunOptions,
     onStep: (time: StepTime) => void,
-  ): Promise<Tensor[]> {
-    const outputs = new Map<number, Tensor>();
-    const last = Math.max(...wanted);
-    let x = input;
-    for (const [index, layer] of this.#layers.slice(0, last + 1).entries()) {
-      // A turn of the event loop, in which a signal may fire or dispose() be called.
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      this.#check(options.signal);
+  ): Promise<Run> {
+    const kept: Kept[] = [];
+    let x: Value = input;
+    for (const [index, layer] of this.layers.slice(0, Math.max(...wanted) + 1).entries()) {
+      await this.turn(options.signal);
       const start = performance.now();
-      x = this.#runLayer(layer, index, x, options);
+      const y = forward(layer, index, x, this.parametersOf(layer), options);
       onStep({ name: layer.name, algorithm: '', ms: performance.now() - start });
-      if (wanted.includes(index)) outputs.set(index, x);
+      kept.push({ x, y });
+      x = y;
     }
     // A layer may be asked for twice, and flatten shares its input's data: each tensor returned is its own.
-    return wanted.map((index) => {
-      const output = outputs.get(index) as Tensor;
-      return new Tensor(output.data.slice(), output.shape);
-    });
+    const outputs = wanted.map((index) => tensorOf((kept[index] as Kept).y));
+    return { id: this.#lastRun, outputs, kept };
   }
 
-  #runLayer(layer: Layer, index: number, x: Tensor, { mode, seed }: RunOptions): Tensor {
-    const parameters = this.#parametersOf(layer);
-    const train = mode === 'train';
-    switch (layer.op) {
-      case 'conv2d':
-        return conv2d(x, layer, parameters);
-      case 'batchNorm2d':
-        return train ? batchNorm2dTrain(x, layer, parameters) : batchNorm2d(x, parameters);
-      case 'relu':
-        return relu(x);
-      case 'maxPool2d':
-        return maxPool2d(x);
-      case 'adaptiveAvgPool2d':
-        return adaptiveAvgPool2d(x, layer);
-      case 'flatten':
-        return flatten(x);
-      case 'linear':
-        return linear(x, layer, parameters);
-      case 'dropout':
-        return train ? dropout(x, layer, seed, index) : x;
-      case 'softmax':
-        return softmax(x);
-    }
-  }
-
-  /** By their last name: `features.0.weight` is `weight`. */
-  #parametersOf(layer: Layer): Parameters {
+  /** Its values by their last name: `features.0.weight` is `weight`. */
+  parametersOf(layer: Layer): Parameters {
     return Object.fromEntries(
       parametersOf(layer).map(({ name }) => [
         name.slice(layer.path.length + 1),
@@ -152,25 +142,27 @@ class ReferenceExecutable implements Executable {
   }
 
   #indexOf(name: string): number {
-    const index = this.#layers.findIndex((layer) => layer.name === name);
+    const index = this.layers.findIndex((layer) => layer.name === name);
     if (index === -1) {
-      const known = this.#layers.map((layer) => layer.name).join(', ');
+      const known = this.layers.map((layer) => layer.name).join(', ');
       throw new VGGNetError('UNKNOWN_LAYER', `Unknown layer '${name}'; known: ${known}`);
     }
     return index;
   }
 
-  #known(): string {
-    return [...this.#parameters.keys()].join(', ');
+  /** A turn of the event loop, in which a signal may fire or dispose() be called. */
+  async turn(signal: AbortSignal | undefined): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    this.check(signal);
   }
 
-  #check(signal?: AbortSignal): void {
+  check(signal?: AbortSignal): void {
     if (this.#disposed) throw new VGGNetError('DISPOSED', 'This model has been disposed of');
     throwIfAborted(signal);
   }
 
   /** Runs a task once those before it are done, whether they failed or not. */
-  #enqueue<T>(task: () => Promise<T>): Promise<T> {
+  enqueue<T>(task: () => Promise<T>): Promise<T> {
     const result = this.#idle.then(task);
     this.#idle = result.then(
       () => {},

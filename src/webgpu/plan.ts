@@ -1,7 +1,7 @@
 import type { RunOptions } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { fuse, type Step } from '../program/fuse.js';
-import type { Layer } from '../program/layers.js';
+import { type Layer, usesBatchStatistics } from '../program/layers.js';
 import { outputShape } from '../program/shape.js';
 import { formatShape, numel } from '../tensor.js';
 import type { Capabilities } from './kernel.js';
@@ -139,10 +139,9 @@ function imagesAtOnce({ calls, first }: Chain, batch: number, bytes: number): nu
 }
 
 function checkStatistics(steps: readonly Step[], shape: readonly number[], { mode }: RunOptions): void {
-  if (mode === 'eval') return;
   let current = shape;
   for (const { layer } of steps) {
-    if (layer.op === 'batchNorm2d' && numel(current) === (current[1] as number)) {
+    if (usesBatchStatistics(layer, mode) && numel(current) === (current[1] as number)) {
       throw new VGGNetError(
         'INVALID_SHAPE',
         `${layer.name}: expected more than 1 value per channel when training, got ${formatShape(current)}`,

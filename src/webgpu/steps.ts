@@ -1,4 +1,4 @@
-import type { BatchNorm2d, Layer } from '../program/layers.js';
+import { type BatchNorm2d, type Layer, usesBatchStatistics } from '../program/layers.js';
 import type { BufferView, Capabilities, Dispatch } from './kernel.js';
 import { batchNorm2d, batchNorm2dTrain } from './ops/batch-norm.js';
 import { type Conv2dPlan, conv2d } from './ops/conv2d.js';
@@ -50,7 +50,7 @@ export function dispatchesOf(
     case 'batchNorm2d': {
       const statistics = { runningMean: vector('running_mean'), runningVar: vector('running_var') };
       const all = { ...views, weight: vector('weight'), bias: vector('bias'), ...statistics };
-      if (mode === 'eval') return batchNorm2d(shape, all, { relu: step.relu });
+      if (!usesBatchStatistics(layer, mode)) return batchNorm2d(shape, all, { relu: step.relu });
       const scratch = places.scratch(0, scratchBytes[0] as number);
       return batchNorm2dTrain(shape, { ...all, scratch }, { relu: step.relu });
     }

@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import * as batchNormReference from '../../src/reference/batch-norm.js';
-import * as reference from '../../src/reference/kernels.js';
+import * as reference from '../../src/reference/operations.js';
 import { Tensor } from '../../src/tensor.js';
 import type { BufferView, Capabilities } from '../../src/webgpu/kernel.js';
 import type { Algorithm } from '../../src/webgpu/ops/algorithm.js';
@@ -66,7 +65,7 @@ async function compareConv(
   );
   const kept = precision === 'fp16' ? weight.map(half) : weight;
   let expected = reference.conv2d(x, layer, { weight: kept, bias });
-  if (fused.batchNorm) expected = batchNormReference.batchNorm2d(expected, statistics);
+  if (fused.batchNorm) expected = reference.batchNorm2d(expected, statistics);
   if (fused.relu) expected = reference.relu(expected);
   if (fused.pool) expected = reference.maxPool2d(expected);
   const what = `conv2d ${plan.algorithm} ${n}×${c}×${h}×${w} → ${oc}, ${JSON.stringify(fused)}, ${precision}`;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import * as reference from '../../src/reference/kernels.js';
+import * as reference from '../../src/reference/operations.js';
 import { Tensor } from '../../src/tensor.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import { GEMM_TILES, gemm } from '../../src/webgpu/ops/gemm.js';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { BatchNorm2d } from '../../src/program/layers.js';
-import * as batchNormReference from '../../src/reference/batch-norm.js';
-import * as reference from '../../src/reference/kernels.js';
+import * as reference from '../../src/reference/operations.js';
+import { tensorOf } from '../../src/reference/value.js';
 import { Tensor } from '../../src/tensor.js';
 import { batchNorm2d, batchNorm2dTrain, batchNormScratchBytes } from '../../src/webgpu/ops/batch-norm.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
@@ -48,7 +48,7 @@ describe('elementwise', () => {
     const a = activation(x);
     const output = gpu.empty(bytesOf(a));
     await gpu.run(relu(a, { input: await enter(gpu, x), output }));
-    same(await leave(gpu, a, output), reference.relu(x).data, 'relu');
+    same(await leave(gpu, a, output), tensorOf(reference.relu(x)).data, 'relu');
   });
 
   test.each([...SHAPES, ...ROWS].map((shape) => [shape]))('dropout %j', async (shape) => {
@@ -64,7 +64,7 @@ describe('elementwise', () => {
     ] as const) {
       const output = gpu.empty(bytesOf(a));
       await gpu.run(dropout(a, { p, seed, layer }, { input, output }));
-      const expected = reference.dropout(x, { op: 'dropout', name: '', path: '', p }, seed, layer);
+      const expected = tensorOf(reference.dropout(x, { op: 'dropout', name: '', path: '', p }, seed, layer));
       same(await leave(gpu, a, output), expected.data, `dropout ${p}`);
     }
   });
@@ -145,11 +145,11 @@ describe('batchNorm2d', () => {
     // x − mean is off by a unit of x, 30 · 2^-24, before it is scaled by up to 1 / √0.5.
     const tolerance = { atol: 5e-6, rtol: 1e-5, shape };
     await gpu.run(batchNorm2d(a, views, { relu: true }));
-    const evaluated = reference.relu(batchNormReference.batchNorm2d(x, parameters)).data;
+    const evaluated = reference.relu(reference.batchNorm2d(x, parameters)).data;
     expectClose(await leave(gpu, a, views.output), evaluated, { ...tolerance, what: 'batchNorm2d' });
 
     await gpu.run(batchNorm2dTrain(a, views, { relu: false }));
-    const trained = batchNormReference.batchNorm2dTrain(x, layer, parameters).data;
+    const trained = reference.batchNorm2dTrain(x, layer, parameters).data;
     const wide = { ...tolerance, atol: a.n * a.h * a.w === 2 ? 1e-3 : 3e-5 };
     expectClose(await leave(gpu, a, views.output), trained, { ...wide, what: 'batchNorm2dTrain' });
     const running = { atol: 1e-6, rtol: 1e-5 };

@@ -2,7 +2,7 @@ import type { RunOptions } from '../../backend.js';
 import { VGGNetError } from '../../errors.js';
 import { dropoutScale, dropoutThreshold } from '../../program/dropout.js';
 import type { Step } from '../../program/fuse.js';
-import type { BatchNorm2d, Conv2d, Layer, Linear } from '../../program/layers.js';
+import { type BatchNorm2d, type Conv2d, type Layer, type Linear, usesBatchStatistics } from '../../program/layers.js';
 import { formatShape, numel } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
 import { tileCount } from '../plan/algorithm.js';
@@ -182,7 +182,7 @@ export class Operations {
     const slots = this.#parameters.norm(index);
     const at = this.#heap.addressOf(value);
     const [n = 0, , h = 0, w = 0] = value.shape;
-    if (mode === 'train') {
+    if (usesBatchStatistics(layer, mode)) {
       if (n * h * w === 1) {
         throw new VGGNetError(
           'INVALID_SHAPE',
