@@ -259,7 +259,7 @@ export class VGGNet {
     const { gradients, autograd } = this.#autograd();
     const run = this.#prepare(input, layers, options);
     return abortable(
-      gradients.record(autograd, input, names, run, () => this.#checkLive()),
+      gradients.record(autograd, input, names, run, () => this.#autograd().autograd),
       options.signal,
     );
   }

@@ -1,7 +1,7 @@
 import { abortable } from '../abort.js';
 import type { Autograd, Recording, RunOptions } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import { checkCotangent, RELU_RULES, type ReluRule, resolveRequest } from '../program/gradient.js';
+import { checkCotangent, RELU_RULES, type ReluRule, resolveRequest, tapeDropped } from '../program/gradient.js';
 import { isWeighted, type Layer, parametersOf } from '../program/layers.js';
 import { assertAttached, Tensor } from '../tensor.js';
 import { checkScheme, type NamingScheme, rename, renamedShape } from '../weights/naming.js';
@@ -80,8 +80,9 @@ export interface TapeParts {
   readonly layers: readonly Layer[];
   readonly trained: ReadonlySet<string>;
   readonly recording: Recording;
-  /** Throws if the model is gone. */
-  readonly checkLive: () => void;
+  readonly autograd: Autograd;
+  /** The model's now; it has another one after `loadWeights`. */
+  readonly current: () => Autograd;
 }
 
 /**
@@ -119,8 +120,8 @@ export class Tape<Name extends string = string> {
     cotangents: Readonly<Record<string, Tensor>>,
     options: BackwardOptions<Wrt> = {},
   ): Promise<Record<Wrt, Tensor>> {
-    const { layers, trained, recording, checkLive } = this.#parts;
-    checkLive();
+    const { layers, trained, recording, autograd, current } = this.#parts;
+    if (current() !== autograd) throw tapeDropped();
     const { wrt = [], reluRule = 'standard', signal } = options;
     if (typeof cotangents !== 'object' || cotangents === null || cotangents instanceof Tensor) {
       throw new VGGNetError('INVALID_ARGUMENT', 'backward takes cotangents by layer, such as { logits: tensor }');
@@ -185,10 +186,10 @@ export class Gradients {
     input: Tensor,
     names: readonly Name[],
     options: RunOptions,
-    checkLive: () => void,
+    current: () => Autograd,
   ): Promise<Tape<Name>> {
     const recording = await autograd.record(input, options);
-    const parts = { layers: this.#layers, trained: this.trained, recording, checkLive };
+    const parts = { layers: this.#layers, trained: this.trained, recording, autograd, current };
     return new Tape(names, options.outputs, parts);
   }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'vitest';
-import type { Backend, Executable, RunOptions } from '../../src/backend.js';
+import type { Backend, CompileOptions, Executable, RunOptions } from '../../src/backend.js';
 import { type Architecture, type ModelOptions, resolveConfig } from '../../src/model/config.js';
 import { createLayers, type Layer } from '../../src/program/layers.js';
 import { numel, Tensor } from '../../src/tensor.js';
@@ -65,8 +65,12 @@ export function layersOf({ model, architecture, options }: GoldenNetwork): Layer
   return createLayers(resolveConfig(model ?? architecture ?? [], options));
 }
 
-export function compileGenerated(backend: Backend, layers: readonly Layer[]): Promise<Executable> {
-  return backend.compile({ layers }, generatedParameters(layers));
+export function compileGenerated(
+  backend: Backend,
+  layers: readonly Layer[],
+  options: CompileOptions = {},
+): Promise<Executable> {
+  return backend.compile({ layers }, generatedParameters(layers), options);
 }
 
 /** The first `batch` images of a case's input. */
