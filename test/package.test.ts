@@ -37,6 +37,9 @@ describe('the tarball', () => {
       'LICENSE',
       'README.md',
       'CHANGELOG.md',
+      'SECURITY.md',
+      'dist/THIRD-PARTY-NOTICES.txt',
+      'dist/sbom.cdx.json',
       'models/glyphs.safetensors',
       'models/GLYPHS.md',
       'dist/index.js',
@@ -52,7 +55,7 @@ describe('the tarball', () => {
       expect(paths).toContain(path);
     }
     const allowed =
-      /^(package\.json|LICENSE|(README|CHANGELOG)\.md|models\/(glyphs\.(safetensors|d\.ts)|GLYPHS\.md)|dist\/.+)$/;
+      /^(package\.json|LICENSE|(README|CHANGELOG|SECURITY)\.md|models\/(glyphs\.(safetensors|d\.ts)|GLYPHS\.md)|dist\/.+)$/;
     expect(paths.filter((path) => !allowed.test(path))).toEqual([]);
     expect(paths.filter((path) => /\.map$|debug|\.test\.|(?<!\.d)\.ts$/.test(path))).toEqual([]);
   });

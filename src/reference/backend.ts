@@ -1,7 +1,9 @@
 import type { Backend, DeviceInfo, Executable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
-import { throwIfAborted, VGGNetError } from '../errors.js';
+import { disposedError, throwIfAborted, VGGNetError } from '../errors.js';
 import { type Layer, parametersOf } from '../program/layers.js';
+import { layerIndex } from '../program/names.js';
 import { inferShapes } from '../program/shape.js';
+import { SerialQueue } from '../serial-queue.js';
 import { assertAttached, Tensor } from '../tensor.js';
 import { ReferenceAutograd } from './autograd.js';
 import { forward, type Kept } from './layer.js';
@@ -55,8 +57,7 @@ export class ReferenceExecutable implements Executable {
   readonly #parameters: Map<string, Float32Array>;
   #disposed = false;
   #lastRun = 0;
-  /** The end of the queue: settles, and never rejects, when everything asked for so far is done. */
-  #idle: Promise<void> = Promise.resolve();
+  readonly #queue = new SerialQueue();
 
   constructor(layers: readonly Layer[], parameters: Map<string, Float32Array>, gradients?: ReadonlySet<string>) {
     this.layers = layers;
@@ -81,9 +82,9 @@ export class ReferenceExecutable implements Executable {
   /** Runs the layers up to the last output, once what is in the queue before is done. */
   async runLayers(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Run> {
     this.check(options.signal);
-    const wanted = options.outputs.map((name) => this.#indexOf(name));
+    const wanted = options.outputs.map((name) => layerIndex(this.layers, name));
     assertAttached(input);
-    inferShapes(this.layers.slice(0, Math.max(...wanted) + 1), input.shape);
+    inferShapes(this.layers.slice(0, Math.max(...wanted) + 1), input.shape, options.mode);
     const copy = new Tensor(input.data.slice(), input.shape);
     return this.enqueue(() => {
       this.#lastRun++;
@@ -141,15 +142,6 @@ export class ReferenceExecutable implements Executable {
     );
   }
 
-  #indexOf(name: string): number {
-    const index = this.layers.findIndex((layer) => layer.name === name);
-    if (index === -1) {
-      const known = this.layers.map((layer) => layer.name).join(', ');
-      throw new VGGNetError('UNKNOWN_LAYER', `Unknown layer '${name}'; known: ${known}`);
-    }
-    return index;
-  }
-
   /** A turn of the event loop, in which a signal may fire or dispose() be called. */
   async turn(signal: AbortSignal | undefined): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 0));
@@ -157,17 +149,12 @@ export class ReferenceExecutable implements Executable {
   }
 
   check(signal?: AbortSignal): void {
-    if (this.#disposed) throw new VGGNetError('DISPOSED', 'This model has been disposed of');
+    if (this.#disposed) throw disposedError();
     throwIfAborted(signal);
   }
 
   /** Runs a task once those before it are done, whether they failed or not. */
   enqueue<T>(task: () => Promise<T>): Promise<T> {
-    const result = this.#idle.then(task);
-    this.#idle = result.then(
-      () => {},
-      () => {},
-    );
-    return result;
+    return this.#queue.run(task);
   }
 }

@@ -1,6 +1,5 @@
-import { VGGNetError } from '../errors.js';
 import type { BatchNorm2d } from '../program/layers.js';
-import { formatShape } from '../tensor.js';
+import { checkStatistics } from '../program/shape.js';
 import { type Floats, type Parameters, present, size4, type Value, zerosLike } from './value.js';
 
 /*
@@ -10,9 +9,6 @@ import { type Floats, type Parameters, present, size4, type Value, zerosLike } f
  * Internal Covariate Shift", 2015.
  */
 
-const EPS = 1e-5;
-const MOMENTUM = 0.1;
-
 /** What a value is normalized by: a mean and a variance for each channel. */
 export interface Statistics {
   readonly mean: ArrayLike<number>;
@@ -20,33 +16,29 @@ export interface Statistics {
 }
 
 /** Eval mode: normalizes by the running statistics. */
-export function batchNorm2d(x: Value, parameters: Parameters): Value {
-  return normalize(x, parameters, runningStatistics(parameters));
+export function batchNorm2d(x: Value, layer: BatchNorm2d, parameters: Parameters): Value {
+  return normalize(x, layer, parameters, runningStatistics(parameters));
 }
 
 /**
  * Train mode: normalizes by the batch's mean and biased variance over (N, H, W), and moves the running
- * statistics a tenth of the way to the batch's mean and unbiased variance, in place.
+ * statistics by `momentum` towards the batch's mean and unbiased variance, in place.
  * @throws VGGNetError `INVALID_SHAPE` if a channel has only one value, whose variance means nothing
  */
 export function batchNorm2dTrain(x: Value, layer: BatchNorm2d, parameters: Parameters): Value {
+  checkStatistics(layer, x.shape);
+  const { momentum } = layer;
   const [N, C, H, W] = size4(x);
   const count = N * H * W;
-  if (count === 1) {
-    throw new VGGNetError(
-      'INVALID_SHAPE',
-      `${layer.name}: expected more than 1 value per channel in train mode, got ${formatShape(x.shape)}`,
-    );
-  }
   const runningMean = present(parameters.running_mean);
   const runningVar = present(parameters.running_var);
   const statistics = batchStatistics(x);
   for (let c = 0; c < C; c++) {
     const unbiased = ((statistics.variance[c] as number) * count) / (count - 1);
-    runningMean[c] = (1 - MOMENTUM) * (runningMean[c] as number) + MOMENTUM * (statistics.mean[c] as number);
-    runningVar[c] = (1 - MOMENTUM) * (runningVar[c] as number) + MOMENTUM * unbiased;
+    runningMean[c] = (1 - momentum) * (runningMean[c] as number) + momentum * (statistics.mean[c] as number);
+    runningVar[c] = (1 - momentum) * (runningVar[c] as number) + momentum * unbiased;
   }
-  return normalize(x, parameters, statistics);
+  return normalize(x, layer, parameters, statistics);
 }
 
 export function runningStatistics({ running_mean, running_var }: Parameters): Statistics {
@@ -71,12 +63,12 @@ export function batchStatistics(x: Value): Statistics {
   return { mean, variance };
 }
 
-function normalize(x: Value, parameters: Parameters, { mean, variance }: Statistics): Value {
+function normalize(x: Value, { eps }: BatchNorm2d, parameters: Parameters, { mean, variance }: Statistics): Value {
   const y = zerosLike(x);
   const weight = present(parameters.weight);
   const bias = present(parameters.bias);
   for (let c = 0; c < mean.length; c++) {
-    const deviation = Math.sqrt((variance[c] as number) + EPS);
+    const deviation = Math.sqrt((variance[c] as number) + eps);
     for (const i of channelIndices(x, c)) {
       const normal = ((x.data[i] as number) - (mean[c] as number)) / deviation;
       y.data[i] = normal * (weight[c] as number) + (bias[c] as number);
@@ -86,12 +78,12 @@ function normalize(x: Value, parameters: Parameters, { mean, variance }: Statist
 }
 
 /** Statistics that do not depend on x: dx = dy · weight / √(variance + eps) */
-export function batchNorm2dInputGradient(dy: Value, parameters: Parameters): Value {
+export function batchNorm2dInputGradient(dy: Value, { eps }: BatchNorm2d, parameters: Parameters): Value {
   const dx = zerosLike(dy);
   const weight = present(parameters.weight);
   const { variance } = runningStatistics(parameters);
   for (let c = 0; c < weight.length; c++) {
-    const scale = (weight[c] as number) / Math.sqrt((variance[c] as number) + EPS);
+    const scale = (weight[c] as number) / Math.sqrt((variance[c] as number) + eps);
     for (const i of channelIndices(dy, c)) dx.data[i] = (dy.data[i] as number) * scale;
   }
   return dx;
@@ -101,7 +93,12 @@ export function batchNorm2dInputGradient(dy: Value, parameters: Parameters): Val
  * Statistics of the batch, which depend on x too. With n = N · H · W and p = Σ dy · (x − mean),
  * dx = (dy − (x − mean) · p / (variance + eps) / n − Σ dy / n) · weight / √(variance + eps)
  */
-export function batchNorm2dTrainInputGradient(dy: Value, x: Value, parameters: Parameters): Value {
+export function batchNorm2dTrainInputGradient(
+  dy: Value,
+  x: Value,
+  { eps }: BatchNorm2d,
+  parameters: Parameters,
+): Value {
   const dx = zerosLike(dy);
   const [N, C, H, W] = size4(x);
   const count = N * H * W;
@@ -109,7 +106,7 @@ export function batchNorm2dTrainInputGradient(dy: Value, x: Value, parameters: P
   const { mean, variance } = batchStatistics(x);
   for (let c = 0; c < C; c++) {
     const m = mean[c] as number;
-    const inverse = 1 / ((variance[c] as number) + EPS);
+    const inverse = 1 / ((variance[c] as number) + eps);
     const { total, product } = channelSums(dy, x, c, m);
     for (const i of channelIndices(x, c)) {
       const centered =
@@ -124,13 +121,14 @@ export function batchNorm2dTrainInputGradient(dy: Value, x: Value, parameters: P
 export function batchNorm2dParameterGradients(
   dy: Value,
   x: Value,
+  { eps }: BatchNorm2d,
   { mean, variance }: Statistics,
 ): { weight: Floats; bias: Floats } {
   const weight = zerosLike(dy, [mean.length]).data;
   const bias = zerosLike(dy, [mean.length]).data;
   for (let c = 0; c < mean.length; c++) {
     const { total, product } = channelSums(dy, x, c, mean[c] as number);
-    weight[c] = product / Math.sqrt((variance[c] as number) + EPS);
+    weight[c] = product / Math.sqrt((variance[c] as number) + eps);
     bias[c] = total;
   }
   return { weight, bias };

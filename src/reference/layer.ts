@@ -16,7 +16,7 @@ export function forward(layer: Layer, index: number, x: Value, parameters: Param
     case 'batchNorm2d':
       return usesBatchStatistics(layer, mode)
         ? op.batchNorm2dTrain(x, layer, parameters)
-        : op.batchNorm2d(x, parameters);
+        : op.batchNorm2d(x, layer, parameters);
     case 'relu':
       return op.relu(x);
     case 'maxPool2d':
@@ -54,8 +54,8 @@ export function inputGradient(
       return op.conv2dInputGradient(dy, layer, present(parameters.weight));
     case 'batchNorm2d':
       return usesBatchStatistics(layer, mode)
-        ? op.batchNorm2dTrainInputGradient(dy, x, parameters)
-        : op.batchNorm2dInputGradient(dy, parameters);
+        ? op.batchNorm2dTrainInputGradient(dy, x, layer, parameters)
+        : op.batchNorm2dInputGradient(dy, layer, parameters);
     case 'relu':
       return op.reluInputGradient(dy, y, reluRule);
     case 'maxPool2d':
@@ -88,7 +88,7 @@ export function parameterGradients(
       return op.linearParameterGradients(dy, x);
     case 'batchNorm2d': {
       const statistics = usesBatchStatistics(layer, mode) ? op.batchStatistics(x) : op.runningStatistics(parameters);
-      return op.batchNorm2dParameterGradients(dy, x, statistics);
+      return op.batchNorm2dParameterGradients(dy, x, layer, statistics);
     }
     default:
       return {};
