@@ -15,7 +15,7 @@ import { inverseOf, largest, quantise, scaleOf } from './expand';
 import { MC, SCRATCH, panelsOf } from './gemm';
 import { max2x2 } from './pool';
 import { V, laneMask, madd, relu4 } from './simd';
-import { barrier, cut } from './team';
+import { barrier, partition } from './threads';
 import { NR, ROW, rowA, rowC } from './tile';
 
 @unmanaged
@@ -78,7 +78,7 @@ function imageBytes(args: Conv2dInt8Args): usize {
 /** This thread's share of every image's largest activation. */
 function findMaxima(args: Conv2dInt8Args, thread: i32, threads: i32): void {
   const size = imageBytes(args), count = <i32>(size >> 2);
-  const first = cut(count, 16, thread, threads), last = cut(count, 16, thread + 1, threads);
+  const first = partition(count, 16, thread, threads), last = partition(count, 16, thread + 1, threads);
   for (let image = 0; image < args.images; image++) {
     const from = args.input + <usize>image * size + (<usize>first << 2);
     store<f32>(args.maxima + (<usize>(thread * args.images + image) << 2), largest(from, last - first));
@@ -101,7 +101,7 @@ const ROUND: f32 = 12582912;
 /** This thread's share of every image, border and all. */
 function toBytes(args: Conv2dInt8Args, thread: i32, threads: i32): void {
   const size = imageBytes(args), count = <i32>(size >> 2);
-  const first = cut(count, 16, thread, threads), last = cut(count, 16, thread + 1, threads);
+  const first = partition(count, 16, thread, threads), last = partition(count, 16, thread + 1, threads);
   for (let image = 0; image < args.images; image++) {
     const range = rangeOf(args, image, threads);
     const factor = f32x4.splat(range == 0 ? 0 : 127 / range);
@@ -140,15 +140,15 @@ function products(args: Conv2dInt8Args, thread: i32, threads: i32): void {
   const parts = min(threads, (each * outputs + SHARE - 1) / SHARE), groups = threads / parts;
   if (thread >= parts * groups) return;
   const group = thread / parts, panels = panelsOf(args.outChannels);
-  const firstPanel = cut(panels, 1, group, groups), lastPanel = cut(panels, 1, group + 1, groups);
-  const last = cut(outputs, TILE, (thread % parts) + 1, parts);
+  const firstPanel = partition(panels, 1, group, groups), lastPanel = partition(panels, 1, group + 1, groups);
+  const last = partition(outputs, TILE, (thread % parts) + 1, parts);
 
   const rows = args.scratch + <usize>(thread * SCRATCH), windows = rows + WINDOWS, scales = rows + SCALES;
   const rowPixels = <usize>(args.width + 2), imagePixels = <usize>(args.height + 2) * rowPixels;
   const inPixel = <usize>args.inStride, outPixel = <usize>args.outStride << 2;
   const run: usize = 3 * inPixel, skip = rowPixels * inPixel - run, panelBytes: usize = 9 * inPixel * <usize>NR;
   let image = -1;
-  for (let output = cut(outputs, TILE, thread % parts, parts); output < last; ) {
+  for (let output = partition(outputs, TILE, thread % parts, parts); output < last; ) {
     const n = output / width / height;
     if (n != image) {
       image = n;

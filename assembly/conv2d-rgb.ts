@@ -7,7 +7,7 @@ import { Conv2dArgs } from './conv2d';
 import { SCRATCH, panelsOf } from './gemm';
 import { max2x2 } from './pool';
 import { V, madd, relu4 } from './simd';
-import { cut } from './team';
+import { partition } from './threads';
 import { MR, NR } from './tile';
 
 /** Bytes of a row of the 3×3 window. */
@@ -27,7 +27,7 @@ function conv2dRgbWhole(args: Conv2dArgs, thread: i32, threads: i32): void {
   const width = args.width, height = args.height, panels = panelsOf(args.outChannels);
   const inRow = <usize>(width + 2) * 12, pixel = <usize>args.outStride << 2, outRow = <usize>(width + 2) * pixel;
   const lines = args.pixels / width;
-  const first = cut(lines, 1, thread, threads), last = cut(lines, 1, thread + 1, threads);
+  const first = partition(lines, 1, thread, threads), last = partition(lines, 1, thread + 1, threads);
   for (let line = first; line < last; line++) {
     const n = line / height, y = line % height;
     const from = args.input + <usize>(n * (height + 2) + y) * inRow;
@@ -53,7 +53,7 @@ function conv2dRgbPooled(args: Conv2dArgs, thread: i32, threads: i32): void {
   const inRow = <usize>(width + 2) * 12, pixel = <usize>args.outStride << 2, outRow = <usize>(outWidth + 2) * pixel;
   const tile = args.scratch + <usize>(thread * SCRATCH), tileRow = <usize>MR * EIGHT;
   const lines = (args.pixels / width / height) * outHeight;
-  const first = cut(lines, 1, thread, threads), last = cut(lines, 1, thread + 1, threads);
+  const first = partition(lines, 1, thread, threads), last = partition(lines, 1, thread + 1, threads);
   for (let line = first; line < last; line++) {
     const n = line / outHeight, y = line % outHeight;
     const from = args.input + <usize>(n * (height + 2) + 2 * y) * inRow;

@@ -8,7 +8,7 @@
  * Weights are packed as B: (⌈OC/8⌉, 3, 3, CS, 8).
  */
 import { MC, SCRATCH, gemmBlock, panelsOf } from './gemm';
-import { cut } from './team';
+import { partition } from './threads';
 import { MR, NR, ROW, setEpilogue } from './tile';
 
 @unmanaged
@@ -41,8 +41,8 @@ export function conv2d(args: Conv2dArgs, thread: i32, threads: i32): void {
   if (thread >= parts * groups) return;
   const group = thread / parts;
   const panels = panelsOf(args.outChannels);
-  const firstPanel = cut(panels, 1, group, groups), lastPanel = cut(panels, 1, group + 1, groups);
-  const first = cut(args.pixels, MR, thread % parts, parts), last = cut(args.pixels, MR, (thread % parts) + 1, parts);
+  const firstPanel = partition(panels, 1, group, groups), lastPanel = partition(panels, 1, group + 1, groups);
+  const first = partition(args.pixels, MR, thread % parts, parts), last = partition(args.pixels, MR, (thread % parts) + 1, parts);
 
   const height = args.height, width = args.width;
   const inPixel = <usize>args.inStride << 2, outPixel = <usize>args.outStride << 2;

@@ -11,7 +11,7 @@ export function relu(values: usize, count: i32): void {
 
 /**
  * Dropout in place: value i is multiplied by 0 if its draw, an integer under 2^24, is under `threshold`, and by
- * `scale` = 1 / (1 − p) otherwise. The draw must be that of src/dropout.ts: every backend drops the same values.
+ * `scale` = 1 / (1 − p) otherwise. The draw must be that of src/program/dropout.ts: every backend drops the same values.
  */
 export function dropout(values: usize, count: i32, seed: u32, layer: u32, threshold: u32, scale: f32): void {
   const base = seed * 0x9e3779b1 + layer * 0x85ebca77;

@@ -1,7 +1,7 @@
 /*
  * Weights in fewer bits than float32, a row (the inputs of one output) at a time: how they lie in memory, and the ways in
  * and out. What comes out is the float32 that the weights file means, to the bit: q · scale has no more than 24 digits
- * (src/weights/quantise.ts chooses scales so).
+ * (src/weights/quantize/math.ts chooses scales so).
  *
  *   FP16  halves, times a power of two for the row, by which the largest is just below the end of their range and none is
  *         subnormal: processors take a hundred cycles to multiply one. Its inverse, a float32, is the row's unit; it is −1

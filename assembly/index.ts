@@ -2,7 +2,7 @@
 export { MR, NR, setEpilogue } from './tile';
 export { SCRATCH, gemm, packB } from './gemm';
 export { CONV2D, LINEAR, MAX_POOL2D, WINOGRAD, helper, parallel } from './parallel';
-export { CONTROL } from './team';
+export { CONTROL } from './threads';
 export { packConv2d } from './conv2d';
 export { packWinograd } from './winograd-pack';
 export { adaptiveAvgPool2d } from './pool';

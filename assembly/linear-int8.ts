@@ -9,7 +9,7 @@ import { GROUP, INT8, floatOf, largest, rowBytes, scaleBytes } from './expand';
 import { SCRATCH } from './gemm';
 import { LinearArgs, finish } from './linear';
 import { V, madd, roundUp, sum4 } from './simd';
-import { barrier, cut } from './team';
+import { barrier, partition } from './threads';
 
 /** What the largest input of an image becomes. */
 const MOST: f32 = 16256;
@@ -24,11 +24,11 @@ function digitBytes(columns: i32): usize {
 
 export function linearInt8(args: LinearArgs, thread: i32, threads: i32): void {
   const size = digitBytes(args.inFeatures);
-  const firstImage = cut(args.batch, 1, thread, threads), lastImage = cut(args.batch, 1, thread + 1, threads);
+  const firstImage = partition(args.batch, 1, thread, threads), lastImage = partition(args.batch, 1, thread + 1, threads);
   for (let n = firstImage; n < lastImage; n++) toDigits(args, n, args.digits + <usize>n * size);
   barrier();
-  const sums = args.scratch + <usize>(thread * SCRATCH), last = cut(args.outFeatures, 4, thread + 1, threads);
-  for (let o = cut(args.outFeatures, 4, thread, threads); o < last; o += 4) {
+  const sums = args.scratch + <usize>(thread * SCRATCH), last = partition(args.outFeatures, 4, thread + 1, threads);
+  for (let o = partition(args.outFeatures, 4, thread, threads); o < last; o += 4) {
     for (let n = 0; n < args.batch; n++) rows4(args, sums, n, o, min(4, last - o), args.digits + <usize>n * size);
   }
 }

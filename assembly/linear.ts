@@ -10,7 +10,7 @@ import { SCRATCH } from './gemm';
 import { HALVES, linearHalves } from './linear-fp16';
 import { linearInt8 } from './linear-int8';
 import { V, madd, sum4 } from './simd';
-import { cut } from './team';
+import { partition } from './threads';
 
 @unmanaged
 export class LinearArgs {
@@ -44,10 +44,10 @@ const PITCH: usize = <usize>KC * 4 + 64;
 export const EXPANDED: i32 = 4 * <i32>PITCH;
 
 export function linear(args: LinearArgs, thread: i32, threads: i32): void {
-  const first = cut(args.outFeatures, 4, thread, threads), last = cut(args.outFeatures, 4, thread + 1, threads);
+  const first = partition(args.outFeatures, 4, thread, threads), last = partition(args.outFeatures, 4, thread + 1, threads);
   const expanded = args.scratch + <usize>(thread * SCRATCH), sums = expanded + EXPANDED;
   let o = first;
-  if (isDefined(NARROW)) {
+  if (isDefined(LOWP)) {
     if (args.digits != 0) return linearInt8(args, thread, threads);
     if (args.kind != 0) {
       if (args.kind == FP16 && args.batch == 1) {
@@ -124,7 +124,7 @@ function rows4(args: LinearArgs, expanded: usize, sums: usize, o: i32, count: i3
   memory.fill(sums, 0, <usize>batch * 4 * V);
   for (let from = 0; from < k; from += KC) {
     const to = min(from + KC, whole);
-    if (isDefined(NARROW) && args.kind != 0) {
+    if (isDefined(LOWP) && args.kind != 0) {
       expand4(args, o, count, from, min(from + KC, k), expanded);
       // Column i lies where it would in rows that begin here.
       w = expanded - (<usize>from << 2);

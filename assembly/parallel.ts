@@ -8,7 +8,7 @@ import { Conv2dInt8Args, conv2dInt8 } from './conv2d-int8';
 import { conv2dRgb, isRgb } from './conv2d-rgb';
 import { LinearArgs, linear } from './linear';
 import { MaxPool2dArgs, maxPool2d } from './pool';
-import { ARGUMENTS, DONE, EPOCH, OPERATION, join, waitChange, wake } from './team';
+import { ARGUMENTS, DONE, EPOCH, OPERATION, join, waitUntilChanged, wake } from './threads';
 import { WinogradArgs, winograd } from './winograd';
 
 export const CONV2D: i32 = 1;
@@ -27,9 +27,9 @@ export function parallel(operation: i32, args: usize, control: usize, threads: i
     atomic.add<i32>(control, 1, EPOCH);
     wake(EPOCH);
   }
-  share(operation, args, 0, threads);
+  dispatch(operation, args, 0, threads);
   if (ASC_FEATURE_THREADS) {
-    for (let done = 0; done < threads - 1; done = atomic.load<i32>(control, DONE)) waitChange(DONE, done);
+    for (let done = 0; done < threads - 1; done = atomic.load<i32>(control, DONE)) waitUntilChanged(DONE, done);
   }
 }
 
@@ -38,14 +38,14 @@ export function helper(control: usize, thread: i32, threads: i32): void {
   join(control, threads);
   if (!ASC_FEATURE_THREADS) return;
   for (let epoch = 0; ; epoch++) {
-    waitChange(EPOCH, epoch);
-    share(load<i32>(control, OPERATION), load<usize>(control, ARGUMENTS), thread, threads);
+    waitUntilChanged(EPOCH, epoch);
+    dispatch(load<i32>(control, OPERATION), load<usize>(control, ARGUMENTS), thread, threads);
     atomic.add<i32>(control, 1, DONE);
     wake(DONE);
   }
 }
 
-function share(operation: i32, args: usize, thread: i32, threads: i32): void {
+function dispatch(operation: i32, args: usize, thread: i32, threads: i32): void {
   switch (operation) {
     case CONV2D:
       if (isRgb(changetype<Conv2dArgs>(args))) return conv2dRgb(changetype<Conv2dArgs>(args), thread, threads);
@@ -58,7 +58,7 @@ function share(operation: i32, args: usize, thread: i32, threads: i32): void {
       return linear(changetype<LinearArgs>(args), thread, threads);
     default:
       // Defined by the builds for weights in fewer bits.
-      if (isDefined(NARROW) && operation == CONV2D_INT8) {
+      if (isDefined(LOWP) && operation == CONV2D_INT8) {
         return conv2dInt8(changetype<Conv2dInt8Args>(args), thread, threads);
       }
       unreachable();

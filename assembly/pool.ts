@@ -2,7 +2,7 @@
  * Pooling over padded NHWC (N, H + 2, W + 2, CS): see conv2d.ts.
  */
 import { V } from './simd';
-import { cut } from './team';
+import { partition } from './threads';
 
 @unmanaged
 export class MaxPool2dArgs {
@@ -34,7 +34,7 @@ export function maxPool2d(args: MaxPool2dArgs, thread: i32, threads: i32): void 
   const outHeight = h / 2, outWidth = args.width / 2;
   const outRow = <usize>(outWidth + 2) * pixel;
   const rows = args.images * outHeight;
-  const first = cut(rows, 1, thread, threads), last = cut(rows, 1, thread + 1, threads);
+  const first = partition(rows, 1, thread, threads), last = partition(rows, 1, thread + 1, threads);
   for (let row = first; row < last; row++) {
     const n = row / outHeight, y = row % outHeight;
     let top = input + <usize>(n * (h + 2) + 2 * y + 1) * inRow + pixel;

@@ -64,7 +64,7 @@ export function rowC(rows: usize, i: usize): usize {
   return load<usize>(rows + i * ROW, 4);
 }
 
-/** Zeros, from which the sums of a first slice start: nothing is ever written below FIRST_ADDRESS of src/wasm/pages.ts. */
+/** Zeros, from which the sums of a first slice start: nothing is ever written below FIRST_ADDRESS of src/wasm/plan/pages.ts. */
 const ZEROS: usize = 64;
 
 /**

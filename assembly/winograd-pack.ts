@@ -4,7 +4,7 @@
 import { panelsOf } from './gemm';
 import { V } from './simd';
 import { NR } from './tile';
-import { placesOf } from './winograd';
+import { pointsOf } from './winograd';
 import { weight4 } from './winograd4';
 import { weight6 } from './winograd6';
 
@@ -18,7 +18,7 @@ const RUN: usize = 256;
 export function packWinograd(
   size: i32, direct: usize, packed: usize, outChannels: i32, inStride: i32, scratch: usize,
 ): void {
-  const panels = <usize>panelsOf(outChannels), side = size + 2, places = <usize>placesOf(size);
+  const panels = <usize>panelsOf(outChannels), side = size + 2, places = <usize>pointsOf(size);
   const tap = <usize>(inStride * NR) << 2;
   // The weights of two pairs of channels, three vectors for each column; then G g, three for each row; a line of G g Gᵀ.
   const work = scratch + places * RUN, line = work + <usize>(9 + 3 * side) * V;

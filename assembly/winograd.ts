@@ -15,7 +15,7 @@
  */
 import { SCRATCH, gemmBlock, panelsOf } from './gemm';
 import { V, madd } from './simd';
-import { barrier, cut } from './team';
+import { barrier, partition } from './threads';
 import { NR, ROW, setEpilogue } from './tile';
 import { SHORT4, constants4, inputLine4, outputLine4, shortInput4, shortOutput4 } from './winograd4';
 import { SHORT6, constants6, inputLine6, outputLine6, shortInput6, shortOutput6 } from './winograd6';
@@ -41,7 +41,7 @@ export class WinogradArgs {
   outStride: i32;
   /** SCRATCH bytes for each thread. */
   scratch: usize;
-  /** `own` bytes for each thread, and then for each block its tiles' inputs, and their products. */
+  /** `threadBytes` bytes for each thread, and then for each block its tiles' inputs, and their products. */
   workspace: usize;
   /** m: 4 or 6 */
   size: i32;
@@ -52,16 +52,16 @@ export class WinogradArgs {
   /** The threads share each block; otherwise there is one for each thread. */
   together: i32;
   /** Bytes that a thread needs for itself: a tile of inputs, one of outputs, (m + 2)² vectors, the constants. */
-  own: i32;
+  threadBytes: i32;
   /** Bytes from one place to the next of a tile's inputs, and of its products. */
-  inPlace: i32;
-  outPlace: i32;
+  inPoint: i32;
+  outPoint: i32;
 }
 
 /** Products of a tile. */
 // @ts-ignore: decorator
 @inline
-export function placesOf(size: i32): i32 {
+export function pointsOf(size: i32): i32 {
   return (size + 2) * (size + 2);
 }
 
@@ -83,7 +83,7 @@ function tilesAlong(size: i32, length: i32): i32 {
 // @ts-ignore: decorator
 @inline
 function tileBytes(size: i32, place: usize): usize {
-  return <usize>placesOf(size) * place + 64;
+  return <usize>pointsOf(size) * place + 64;
 }
 
 /**
@@ -93,36 +93,36 @@ function tileBytes(size: i32, place: usize): usize {
 export function winograd(args: WinogradArgs, thread: i32, threads: i32): void {
   const together = args.together != 0;
   const size = args.size, block = args.block, inStride = args.inStride, outStride = args.outStride;
-  const places = placesOf(size);
-  const inPlace = <usize>args.inPlace, outPlace = <usize>args.outPlace;
-  const inTile = tileBytes(size, inPlace), outTile = tileBytes(size, outPlace);
-  const edge = args.workspace + <usize>(thread * args.own), tile = edge + (<usize>(places * inStride) << 2);
+  const places = pointsOf(size);
+  const inPoint = <usize>args.inPoint, outPoint = <usize>args.outPoint;
+  const inTile = tileBytes(size, inPoint), outTile = tileBytes(size, outPoint);
+  const edge = args.workspace + <usize>(thread * args.threadBytes), tile = edge + (<usize>(places * inStride) << 2);
   const vectors = tile + (<usize>(size * size * outStride) << 2);
   const inputs =
     args.workspace +
-    <usize>(threads * args.own) +
+    <usize>(threads * args.threadBytes) +
     (together ? 0 : <usize>(thread * block) * (inTile + outTile));
   const sums = inputs + <usize>block * inTile;
   const rows = args.scratch + <usize>(thread * SCRATCH);
   if (size == 4) constants4(vectors);
   else constants6(vectors);
 
-  const from = together ? 0 : cut(args.tiles, 1, thread, threads);
-  const to = together ? args.tiles : cut(args.tiles, 1, thread + 1, threads);
+  const from = together ? 0 : partition(args.tiles, 1, thread, threads);
+  const to = together ? args.tiles : partition(args.tiles, 1, thread + 1, threads);
   const part = together ? thread : 0, parts = together ? threads : 1;
   for (let first = from; first < to; first += block) {
     const count = min(block, to - first);
-    const firstTile = cut(count, 1, part, parts), lastTile = cut(count, 1, part + 1, parts);
+    const firstTile = partition(count, 1, part, parts), lastTile = partition(count, 1, part + 1, parts);
     for (let t = firstTile; t < lastTile; t++) {
       select(args, first + t);
-      inputTile(args, inputs + <usize>t * inTile, inPlace, edge, vectors);
+      inputTile(args, inputs + <usize>t * inTile, inPoint, edge, vectors);
     }
     if (together) barrier();
     products(args, first, count, part, parts, rows, inputs, sums);
     if (together) barrier();
     for (let t = firstTile; t < lastTile; t++) {
       select(args, first + t);
-      outputTile(args, sums + <usize>t * outTile, outPlace, tile, vectors, rows);
+      outputTile(args, sums + <usize>t * outTile, outPoint, tile, vectors, rows);
     }
   }
 }
@@ -165,8 +165,8 @@ function products(
   args: WinogradArgs, first: i32, count: i32, part: i32, parts: i32, rows: usize, inputs: usize, sums: usize,
 ): void {
   const size = args.size, side = size + 2, inStride = args.inStride, outStride = args.outStride;
-  const inPlace = <usize>args.inPlace, outPlace = <usize>args.outPlace;
-  const inTile = tileBytes(size, inPlace), outTile = tileBytes(size, outPlace);
+  const inPoint = <usize>args.inPoint, outPoint = <usize>args.outPoint;
+  const inTile = tileBytes(size, inPoint), outTile = tileBytes(size, outPoint);
   const panels = panelsOf(args.outChannels), weightPlace = <usize>(panels * NR * inStride) << 2;
   const across = tilesAlong(size, args.width), down = tilesAlong(size, args.height), end = first + count;
   const shortRow = outputsOf(size, args.height - (down - 1) * size) < size;
@@ -189,7 +189,7 @@ function products(
     const firstPanel = max(0, from - done + tiles - 1) / tiles, lastPanel = min(panels, (to - done + tiles - 1) / tiles);
     done += tiles * panels;
     if (firstPanel >= lastPanel) continue;
-    let entry = rows, input = inputs + <usize>place * inPlace, sum = sums + <usize>place * outPlace;
+    let entry = rows, input = inputs + <usize>place * inPoint, sum = sums + <usize>place * outPoint;
     for (let t = first; t < end; t++) {
       const without =
         (tall && shortRow && (t / across) % down == down - 1) || (wide && shortColumn && t % across == across - 1);

@@ -1,9 +1,9 @@
 import type { Conv2d, Linear } from '../../../src/program/layers.js';
 import {
-  cheapestForm,
-  type Form,
-  placesOf,
-  shareTiles,
+  type Algorithm,
+  cheapestAlgorithm,
+  partitionTiles,
+  pointsOf,
   TILE_SIZES,
   type TileSize,
   tileCount,
@@ -177,15 +177,15 @@ function conv2d(cost: Cost<Conv2d>, layers: string[]): KernelCase {
   };
 }
 
-/** The form that the engine takes. */
-function formOf({ layer, outShape }: Cost<Conv2d>): Form {
+/** The algorithm that the engine takes. */
+function algorithmOf({ layer, outShape }: Cost<Conv2d>): Algorithm {
   if (layer.inChannels <= 3) return 'direct';
   const [, , height = 0, width = 0] = outShape;
-  return cheapestForm(layer, ['direct', ...TILE_SIZES], height, width);
+  return cheapestAlgorithm(layer, ['direct', ...TILE_SIZES], height, width);
 }
 
 function suitsWinograd(cost: Cost<Conv2d>): boolean {
-  return formOf(cost) !== 'direct';
+  return algorithmOf(cost) !== 'direct';
 }
 
 /** F(m×m, 3×3) with m = `size`. */
@@ -193,23 +193,23 @@ function winograd(cost: Cost<Conv2d>, layers: string[], size: TileSize): KernelC
   return {
     ...convolution(cost, layers),
     name: `winograd${size}/${layers[0]}`,
-    // The others run in the other form.
-    quick: formOf(cost) === size,
+    // The others run in the other algorithm.
+    quick: algorithmOf(cost) === size,
     needs: 'WINOGRAD',
     setup(arena) {
       const at = place(arena, cost);
       const { height, width, inStride, outChannels } = at;
       const kernels = arena.kernels as Record<string, (...args: number[]) => number>;
       const tiles = tileCount(size, 1, height, width);
-      const share = shareTiles(cost.layer, tiles, 1);
-      const transformed = arena.zeros(placesOf(size) * inStride * outChannels);
+      const share = partitionTiles(cost.layer, tiles, 1);
+      const transformed = arena.zeros(pointsOf(size) * inStride * outChannels);
       kernels.packWinograd?.(size, at.weights, transformed, outChannels, inStride, arena.bytes(20_480));
-      const { own, inPlace, outPlace, bytes } = winogradWorkspace(size, share, inStride, outChannels, 1);
+      const { own, inPoint, outPoint, bytes } = winogradWorkspace(size, share, inStride, outChannels, 1);
       const workspace = arena.bytes(bytes);
       const run = arena.operation('WINOGRAD', [
         ...[at.input, at.output, transformed, at.weights, at.scale, at.shift, 0, 0, height, width, inStride],
         ...[outChannels, outChannels, at.scratch, workspace, size, share.block, tiles, Number(share.together)],
-        ...[own, inPlace, outPlace],
+        ...[own, inPoint, outPoint],
       ]);
       return { run, error: () => convolutionError(arena, at) };
     },

@@ -8,12 +8,12 @@ import type { Kernels } from '../kernels.js';
 import { tileCount } from '../plan/algorithm.js';
 import { BYTES, valueBytes } from '../plan/layout.js';
 import { EXPANDED, SCRATCH } from '../plan/memory.js';
-import type { Call, Placed } from '../plan/plan.js';
+import type { KernelCall, PlacedValue } from '../plan/plan.js';
 import type { Heap } from './heap.js';
 import type { Parameters } from './parameters.js';
 
 /** Addresses that kernels share, and how many threads run them. */
-export interface Places {
+export interface KernelBuffers {
   readonly control: number;
   /** Of an operation's arguments. */
   readonly args: number;
@@ -27,13 +27,13 @@ export class Operations {
   readonly #kernels: Kernels;
   readonly #layers: readonly Layer[];
   readonly #parameters: Parameters;
-  readonly #places: Places;
+  readonly #places: KernelBuffers;
   /** Running statistics of the forward in progress, which it changes when it is complete. */
   #updates: (() => void)[] = [];
   /** Batch norm's folded scales do not hold the running statistics as they are now. */
   #stale = true;
 
-  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], parameters: Parameters, places: Places) {
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], parameters: Parameters, places: KernelBuffers) {
     this.#heap = heap;
     this.#kernels = kernels;
     this.#layers = layers;
@@ -53,7 +53,7 @@ export class Operations {
   }
 
   /** Runs the kernel of one call. */
-  compute(call: Call, options: RunOptions): void {
+  compute(call: KernelCall, options: RunOptions): void {
     const { step, input, output, int8, workspace } = call;
     const from = this.#heap.addressOf(input);
     const to = this.#heap.addressOf(output);
@@ -101,7 +101,7 @@ export class Operations {
     }
   }
 
-  #conv2d(layer: Conv2d, step: Step, { input, output, winograd, int8, pool, workspace: at }: Call): void {
+  #conv2d(layer: Conv2d, step: Step, { input, output, winograd, int8, pool, workspace: at }: KernelCall): void {
     const kernels = this.#kernels;
     const { scratch } = this.#places;
     const { weight, weightScales, transformed, scale, bias } = this.#parameters.conv(step.index);
@@ -127,9 +127,9 @@ export class Operations {
         block,
         tileCount(size, n, h, w),
         Number(together),
-        parts.own,
-        parts.inPlace,
-        parts.outPlace,
+        parts.threadBytes,
+        parts.inPoint,
+        parts.outPoint,
       ]);
     } else if (int8) {
       this.#parallel(kernels.CONV2D_INT8, [
@@ -151,7 +151,7 @@ export class Operations {
   }
 
   /** @param digits the address of a workspace in which it runs in whole numbers */
-  #linear(layer: Linear, { index, relu }: Step, input: Placed, output: Placed, digits = 0): void {
+  #linear(layer: Linear, { index, relu }: Step, input: PlacedValue, output: PlacedValue, digits = 0): void {
     const { weight, kind, scales, bias } = this.#parameters.linear(index);
     const { inFeatures, outFeatures } = layer;
     const batch = input.shape[0] as number;
@@ -178,7 +178,7 @@ export class Operations {
     }
   }
 
-  #batchNorm2d(layer: BatchNorm2d, { index, relu }: Step, value: Placed, mode: 'eval' | 'train'): void {
+  #batchNorm2d(layer: BatchNorm2d, { index, relu }: Step, value: PlacedValue, mode: 'eval' | 'train'): void {
     const slots = this.#parameters.norm(index);
     const at = this.#heap.addressOf(value);
     const [n = 0, , h = 0, w = 0] = value.shape;

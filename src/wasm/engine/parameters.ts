@@ -4,7 +4,7 @@ import { parametersOf } from '../../program/layers.js';
 import { type Arriving, ParameterTable } from '../../program/parameter-table.js';
 import { numel } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
-import { type Form, isTransformed, transformedBytes } from '../plan/algorithm.js';
+import { type Algorithm, isTransformed, transformedBytes } from '../plan/algorithm.js';
 import { align, BYTES, channelStride } from '../plan/layout.js';
 import {
   convBytes,
@@ -63,16 +63,16 @@ export class Parameters {
   readonly #table = new ParameterTable<Parameter>();
   readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
   readonly #layers: readonly Layer[];
-  readonly #forms: readonly Form[];
+  readonly #algorithms: readonly Algorithm[];
   readonly #packing: Packing;
 
   /** Reserves the memory for all of them, so that too little of it shows before anything is read. */
-  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], forms: readonly Form[]) {
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], algorithms: readonly Algorithm[]) {
     this.#heap = heap;
     this.#kernels = kernels;
     this.#layers = layers;
-    this.#forms = forms;
-    const first = heap.keep(parameterBytes(layers, forms));
+    this.#algorithms = algorithms;
+    const first = heap.keep(parameterBytes(layers, algorithms));
     let next = first;
     const take = (bytes: number): number => {
       const address = next;
@@ -98,13 +98,13 @@ export class Parameters {
     this.#table.take(chunk).store.write(chunk.offset, chunk.data);
   }
 
-  /** Call after the last `write`: every value must have come. */
+  /** KernelCall after the last `write`: every value must have come. */
   finish(): void {
     this.#table.checkComplete();
     for (const [index, layer] of this.#layers.entries()) {
       if (layer.op !== 'conv2d') continue;
       const { weight, transformed, inStride } = this.conv(index);
-      const size = this.#forms[index];
+      const size = this.#algorithms[index];
       if (!isTransformed(size) || transformed === undefined) continue;
       this.#kernels.packWinograd(size, weight, transformed, layer.outChannels, inStride, this.#packing.stage);
     }
@@ -165,11 +165,11 @@ export class Parameters {
 
   #placeConv(layer: Conv2d, index: number, weight: ParameterSpec, bias: ParameterSpec, take: Take): ConvSlots {
     const { inChannels } = layer;
-    const form = this.#forms[index] as Form;
+    const algorithm = this.#algorithms[index] as Algorithm;
     const inStride = inputStride(layer, index);
     const out = channelStride(layer.outChannels);
-    const address = take(convBytes(layer, index, form));
-    const scales = form === 'int8' ? take(out * BYTES) : undefined;
+    const address = take(convBytes(layer, index, algorithm));
+    const scales = algorithm === 'int8' ? take(out * BYTES) : undefined;
     const place = { address, inChannels, inStride };
     this.#add(
       weight,
@@ -180,7 +180,7 @@ export class Parameters {
     const biasAt = this.#addPlain(bias, take(out * BYTES));
     const scale = take(out * BYTES);
     this.#heap.f32.fill(1, scale / BYTES, scale / BYTES + layer.outChannels);
-    const transformed = isTransformed(form) ? take(transformedBytes(layer, form)) : undefined;
+    const transformed = isTransformed(algorithm) ? take(transformedBytes(layer, algorithm)) : undefined;
     return { weight: address, weightScales: scales, bias: biasAt, scale, transformed, inStride };
   }
 

@@ -25,7 +25,7 @@ const GENERATION: usize = 320;
 export const CONTROL: i32 = 384;
 
 /** Looks at a word before a thread goes to sleep. */
-const LOOKS: i32 = 40_000;
+const SPINS: i32 = 40_000;
 
 /**
  * Atomics.wait of the host. Not `memory.atomic.wait32`, which in V8 11 (Node 20) can sleep at address 0 for ever while
@@ -54,14 +54,14 @@ export function barrier(): void {
     atomic.add<i32>(control, 1, GENERATION);
     wake(GENERATION);
   } else {
-    waitChange(GENERATION, generation);
+    waitUntilChanged(GENERATION, generation);
   }
 }
 
 /** Waits until a word of the control block is no longer `value`. */
-export function waitChange(word: usize, value: i32): void {
+export function waitUntilChanged(word: usize, value: i32): void {
   if (!ASC_FEATURE_THREADS) return;
-  for (let look = 0; look < LOOKS; look++) {
+  for (let spin = 0; spin < SPINS; spin++) {
     if (atomic.load<i32>(control + word) != value) return;
   }
   atomic.add<i32>(control, 1, SLEEPERS);
@@ -82,7 +82,7 @@ export function wake(word: usize): void {
 /** Where part `part` of `parts` of `total` things begins, in steps of `step`. */
 // @ts-ignore: decorator
 @inline
-export function cut(total: i32, step: i32, part: i32, parts: i32): i32 {
+export function partition(total: i32, step: i32, part: i32, parts: i32): i32 {
   const steps = (total + step - 1) / step;
   return min(total, ((steps * part) / parts) * step);
 }

@@ -1,5 +1,5 @@
 /**
- * What the builds export that have weights in fewer bits too: fp16, int8 and int4. They are compiled with NARROW defined,
+ * What the builds export that have weights in fewer bits too: fp16, int8 and int4. They are compiled with LOWP defined,
  * which brings the kernels into `share` and `linear`; the other builds are a third smaller without them.
  */
 export * from './index';
