@@ -3,11 +3,18 @@
  * each operation. A share depends on the thread's number and the number of threads alone, and no sum is cut into shares,
  * so any number of threads gives the same result to the bit.
  */
+import {
+  BatchNorm2dBackwardArgs, ChannelSumsArgs, batchNorm2dInputGradient, channelSums,
+} from './batchnorm2d-backward';
 import { Conv2dArgs, conv2d } from './conv2d';
+import { Conv2dWeightGradientArgs, FlipConv2dArgs, conv2dWeightGradient, flipConv2d } from './conv2d-backward';
 import { Conv2dInt8Args, conv2dInt8 } from './conv2d-int8';
 import { conv2dRgb, isRgb } from './conv2d-rgb';
+import { ElementwiseBackwardArgs, addGradient, reluInputGradient } from './elementwise-backward';
 import { LinearArgs, linear } from './linear';
+import { LinearBackwardArgs, linearInputGradient, linearWeightGradient } from './linear-backward';
 import { MaxPool2dArgs, maxPool2d } from './pool';
+import { MaxPool2dArgmaxArgs, maxPool2dArgmax, maxPool2dInputGradient } from './pool-backward';
 import { ARGUMENTS, DONE, EPOCH, OPERATION, join, waitUntilChanged, wake } from './threads';
 import { WinogradArgs, winograd } from './winograd';
 
@@ -16,6 +23,16 @@ export const WINOGRAD: i32 = 2;
 export const MAX_POOL2D: i32 = 3;
 export const LINEAR: i32 = 4;
 export const CONV2D_INT8: i32 = 5;
+export const FLIP_CONV2D: i32 = 16;
+export const CONV2D_WEIGHT_GRADIENT: i32 = 17;
+export const LINEAR_INPUT_GRADIENT: i32 = 18;
+export const LINEAR_WEIGHT_GRADIENT: i32 = 19;
+export const MAX_POOL2D_ARGMAX: i32 = 20;
+export const MAX_POOL2D_INPUT_GRADIENT: i32 = 21;
+export const RELU_INPUT_GRADIENT: i32 = 22;
+export const ADD_GRADIENT: i32 = 23;
+export const CHANNEL_SUMS: i32 = 24;
+export const BATCH_NORM2D_INPUT_GRADIENT: i32 = 25;
 
 /** Runs an operation on this thread and `threads` − 1 helpers. `control` is the control block, zeroed at first. */
 export function parallel(operation: i32, args: usize, control: usize, threads: i32): void {
@@ -61,6 +78,35 @@ function dispatch(operation: i32, args: usize, thread: i32, threads: i32): void 
       if (isDefined(LOWP) && operation == CONV2D_INT8) {
         return conv2dInt8(changetype<Conv2dInt8Args>(args), thread, threads);
       }
+      // Defined by the builds that compute gradients.
+      if (isDefined(TRAINING)) return dispatchBackward(operation, args, thread, threads);
+      unreachable();
+  }
+}
+
+function dispatchBackward(operation: i32, args: usize, thread: i32, threads: i32): void {
+  switch (operation) {
+    case FLIP_CONV2D:
+      return flipConv2d(changetype<FlipConv2dArgs>(args), thread, threads);
+    case CONV2D_WEIGHT_GRADIENT:
+      return conv2dWeightGradient(changetype<Conv2dWeightGradientArgs>(args), thread, threads);
+    case LINEAR_INPUT_GRADIENT:
+      return linearInputGradient(changetype<LinearBackwardArgs>(args), thread, threads);
+    case LINEAR_WEIGHT_GRADIENT:
+      return linearWeightGradient(changetype<LinearBackwardArgs>(args), thread, threads);
+    case MAX_POOL2D_ARGMAX:
+      return maxPool2dArgmax(changetype<MaxPool2dArgmaxArgs>(args), thread, threads);
+    case MAX_POOL2D_INPUT_GRADIENT:
+      return maxPool2dInputGradient(changetype<MaxPool2dArgmaxArgs>(args), thread, threads);
+    case RELU_INPUT_GRADIENT:
+      return reluInputGradient(changetype<ElementwiseBackwardArgs>(args), thread, threads);
+    case ADD_GRADIENT:
+      return addGradient(changetype<ElementwiseBackwardArgs>(args), thread, threads);
+    case CHANNEL_SUMS:
+      return channelSums(changetype<ChannelSumsArgs>(args), thread, threads);
+    case BATCH_NORM2D_INPUT_GRADIENT:
+      return batchNorm2dInputGradient(changetype<BatchNorm2dBackwardArgs>(args), thread, threads);
+    default:
       unreachable();
   }
 }

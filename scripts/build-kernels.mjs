@@ -13,10 +13,11 @@ const targets = Object.entries(JSON.parse(readFileSync('asconfig.json', 'utf8'))
 async function compileNext() {
   for (let next = targets.shift(); next; next = targets.shift()) {
     const [target, options] = next;
-    const entry = options.use ? 'assembly/lowp.ts' : 'assembly/index.ts';
+    // The entry is called as what was defined last: lowp.ts for LOWP=1, training.ts for TRAINING=1.
+    const name = [options.use ?? []].flat().at(-1)?.replace('=1', '').toLowerCase() ?? 'index';
     const { stdout, stderr } = await run(process.execPath, [
       asc,
-      entry,
+      `assembly/${name}.ts`,
       '--config',
       'asconfig.json',
       '--target',
