@@ -22,15 +22,23 @@ export class ChannelSumsArgs {
 
 /** A row is summed in float32, and the rows in float64. The threads share the channels, and never a sum. */
 export function channelSums(args: ChannelSumsArgs, thread: i32, threads: i32): void {
-  const h = args.height, w = args.width, pixel = <usize>args.stride << 2;
-  const first = partition(args.stride, 4, thread, threads), last = partition(args.stride, 4, thread + 1, threads);
+  const h = args.height,
+    w = args.width,
+    pixel = (<usize>args.stride) << 2;
+  const first = partition(args.stride, 4, thread, threads),
+    last = partition(args.stride, 4, thread + 1, threads);
   for (let channel = first; channel < last; channel += 4) {
-    const c = <usize>channel << 2;
+    const c = (<usize>channel) << 2;
     const center = args.values ? v128.load(args.mean + c) : f32x4.splat(0);
-    let low = f64x2.splat(0), high = low, lowProduct = low, highProduct = low;
+    let low = f64x2.splat(0),
+      high = low,
+      lowProduct = low,
+      highProduct = low;
     for (let row = 0; row < args.images * h; row++) {
       const at = <usize>(((row / h) * (h + 2) + (row % h) + 1) * (w + 2) + 1) * pixel + c;
-      let p = args.gradient + at, sum = f32x4.splat(0), product = sum;
+      let p = args.gradient + at,
+        sum = f32x4.splat(0),
+        product = sum;
       if (args.values) {
         let x = args.values + at;
         for (let i = 0; i < w; i++) {
@@ -77,11 +85,16 @@ export class BatchNorm2dBackwardArgs {
 
 /** dx where the statistics are the batch's. The threads share the rows. */
 export function batchNorm2dInputGradient(args: BatchNorm2dBackwardArgs, thread: i32, threads: i32): void {
-  const h = args.height, w = args.width, pixel = <usize>args.stride << 2, rows = args.images * h;
-  const first = partition(rows, 1, thread, threads), last = partition(rows, 1, thread + 1, threads);
+  const h = args.height,
+    w = args.width,
+    pixel = (<usize>args.stride) << 2,
+    rows = args.images * h;
+  const first = partition(rows, 1, thread, threads),
+    last = partition(rows, 1, thread + 1, threads);
   for (let row = first; row < last; row++) {
     const at = <usize>(((row / h) * (h + 2) + (row % h) + 1) * (w + 2) + 1) * pixel;
-    let p = args.gradient + at, x = args.values + at;
+    let p = args.gradient + at,
+      x = args.values + at;
     for (let i = 0; i < w; i++) {
       for (let c: usize = 0; c < pixel; c += V) {
         const centered = f32x4.sub(v128.load(x + c), v128.load(args.mean + c));

@@ -1,6 +1,6 @@
 /**
- * What the builds export that have weights in fewer bits too: fp16, int8 and int4. They are compiled with LOWP defined,
- * which brings the kernels into `share` and `linear`; the other builds are a third smaller without them.
+ * The exports of the low-precision builds, which also take weights in fp16, int8 and int4. They are compiled with LOWP
+ * defined, which adds those kernels to `dispatch` and `linear`; the other builds are a third smaller without them.
  */
 export * from './index';
 export { CONV2D_INT8 } from './parallel';

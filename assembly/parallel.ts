@@ -1,18 +1,22 @@
 /*
- * One operation on several threads. The first thread calls `parallel`; the others sit in `helper` and do their share of
- * each operation. A share depends on the thread's number and the number of threads alone, and no sum is cut into shares,
- * so any number of threads gives the same result to the bit.
+ * One operation on several threads. The first thread calls `parallel`; the others run `helper` and compute their part of
+ * each operation. A part depends only on the thread's number and the number of threads, and no sum is divided, so any number
+ * of threads gives the same result to the bit.
  */
 import {
-  BatchNorm2dBackwardArgs, ChannelSumsArgs, batchNorm2dInputGradient, channelSums,
+  BatchNorm2dBackwardArgs,
+  ChannelSumsArgs,
+  batchNorm2dInputGradient,
+  channelSums,
 } from './batchnorm2d-backward';
-import { Conv2dArgs, conv2d } from './conv2d';
+import { ConvolutionArgs, conv2d } from './conv2d';
 import { Conv2dWeightGradientArgs, FlipConv2dArgs, conv2dWeightGradient, flipConv2d } from './conv2d-backward';
 import { Conv2dInt8Args, conv2dInt8 } from './conv2d-int8';
 import { conv2dRgb, isRgb } from './conv2d-rgb';
 import { ElementwiseBackwardArgs, addGradient, reluInputGradient } from './elementwise-backward';
-import { LinearArgs, linear } from './linear';
+import { linear } from './linear';
 import { LinearBackwardArgs, linearInputGradient, linearWeightGradient } from './linear-backward';
+import { LinearArgs } from './linear-common';
 import { MaxPool2dArgs, maxPool2d } from './pool';
 import { MaxPool2dArgmaxArgs, maxPool2dArgmax, maxPool2dInputGradient } from './pool-backward';
 import { ARGUMENTS, DONE, EPOCH, OPERATION, join, waitUntilChanged, wake } from './threads';
@@ -50,7 +54,7 @@ export function parallel(operation: i32, args: usize, control: usize, threads: i
   }
 }
 
-/** What a helper does until the team is given up, which traps. `thread` is from 1 to `threads` − 1. */
+/** The loop of a helper, which ends by a trap when it is told to give up. `thread` is from 1 to `threads` − 1. */
 export function helper(control: usize, thread: i32, threads: i32): void {
   join(control, threads);
   if (!ASC_FEATURE_THREADS) return;
@@ -65,8 +69,9 @@ export function helper(control: usize, thread: i32, threads: i32): void {
 function dispatch(operation: i32, args: usize, thread: i32, threads: i32): void {
   switch (operation) {
     case CONV2D:
-      if (isRgb(changetype<Conv2dArgs>(args))) return conv2dRgb(changetype<Conv2dArgs>(args), thread, threads);
-      return conv2d(changetype<Conv2dArgs>(args), thread, threads);
+      if (isRgb(changetype<ConvolutionArgs>(args)))
+        return conv2dRgb(changetype<ConvolutionArgs>(args), thread, threads);
+      return conv2d(changetype<ConvolutionArgs>(args), thread, threads);
     case WINOGRAD:
       return winograd(changetype<WinogradArgs>(args), thread, threads);
     case MAX_POOL2D:
@@ -74,7 +79,7 @@ function dispatch(operation: i32, args: usize, thread: i32, threads: i32): void 
     case LINEAR:
       return linear(changetype<LinearArgs>(args), thread, threads);
     default:
-      // Defined by the builds for weights in fewer bits.
+      // Defined by the low-precision builds.
       if (isDefined(LOWP) && operation == CONV2D_INT8) {
         return conv2dInt8(changetype<Conv2dInt8Args>(args), thread, threads);
       }

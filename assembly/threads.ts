@@ -1,35 +1,34 @@
 /*
- * The threads that work together on one operation, and how they wait for each other. In a build without shared memory
- * there is one thread, and all of this is nothing.
+ * How the threads that share an operation wait for each other. A build without shared memory has one thread, and all of
+ * this compiles to nothing.
  *
- * A thread that waits looks at a word for some ten microseconds, which covers the gap between two layers, and then
- * sleeps: an idle model burns no time, and no wait can miss its wake-up, since a sleeper says so before it looks for
- * the last time. If a thread is gone the others would wait for ever: then the team is given up.
+ * A waiting thread spins for about 10 µs, which covers the gap between two layers, and then sleeps, so an idle model takes
+ * no CPU time. No wake-up is lost, since a sleeper counts itself before it checks the word for the last time. If a thread
+ * ends, the others would wait forever; the caller then sets GIVE_UP.
  */
 
-/** Not zero: the team is given up, since one of its threads is gone. Every wait that would sleep traps. */
-const GIVEN_UP: usize = 0;
+/** Not zero if a thread has ended: every wait that would sleep then traps. */
+const GIVE_UP: usize = 0;
 /** Threads that sleep or are about to. */
 const SLEEPERS: usize = 4;
-/** Counts operations; helpers wait for it to change. */
+/** The number of operations started; helpers wait for it to change. */
 export const EPOCH: usize = 64;
 /** The operation, and the address of its arguments. */
 export const OPERATION: usize = 128;
 export const ARGUMENTS: usize = 132;
-/** Helpers that have finished their share of it. */
+/** Helpers that have finished their part of it. */
 export const DONE: usize = 192;
-/** Threads that have come to the barrier, and how often it has opened. */
+/** Threads that have reached the barrier, and how often it has opened. */
 const ARRIVED: usize = 256;
 const GENERATION: usize = 320;
-/** Bytes of the control block: words that several threads write lie in cache lines of their own. */
+/** Bytes of the control block. Words that several threads write lie in separate cache lines. */
 export const CONTROL: i32 = 384;
 
-/** Looks at a word before a thread goes to sleep. */
+/** Checks of a word before a thread goes to sleep. */
 const SPINS: i32 = 40_000;
 
 /**
- * Atomics.wait of the host. Not `memory.atomic.wait32`, which in V8 11 (Node 20) can sleep at address 0 for ever while
- * the code is not optimised yet.
+ * The host's Atomics.wait. `memory.atomic.wait32` in unoptimized code of V8 11 (Node 20) can sleep at address 0 forever.
  */
 // @ts-ignore: decorator
 @external("env", "sleep")
@@ -38,13 +37,13 @@ declare function sleep(address: usize, value: i32): void;
 let control: usize = 0;
 let threads: i32 = 1;
 
-/** Says which control block this thread uses, and how many threads there are. */
+/** Sets the control block that this thread uses and the number of threads, once per instance of the kernels. */
 export function join(block: usize, count: i32): void {
   control = block;
   threads = count;
 }
 
-/** Waits until all threads have come here. */
+/** Waits until all threads have reached it. */
 export function barrier(): void {
   if (!ASC_FEATURE_THREADS) return;
   if (threads == 1) return;
@@ -66,8 +65,8 @@ export function waitUntilChanged(word: usize, value: i32): void {
   }
   atomic.add<i32>(control, 1, SLEEPERS);
   while (atomic.load<i32>(control + word) == value) {
-    // Looked at again after each wake-up: who gives the team up wakes its sleepers until all are gone.
-    if (atomic.load<i32>(control, GIVEN_UP)) unreachable();
+    // Checked again after each wake-up: the caller sets it and wakes the sleepers until all have ended.
+    if (atomic.load<i32>(control, GIVE_UP)) unreachable();
     sleep(control + word, value);
   }
   atomic.sub<i32>(control, 1, SLEEPERS);
@@ -79,7 +78,10 @@ export function wake(word: usize): void {
   if (atomic.load<i32>(control, SLEEPERS) > 0) atomic.notify(control + word, -1);
 }
 
-/** Where part `part` of `parts` of `total` things begins, in steps of `step`. */
+/** Fewest pixels that pay for a thread: threads beyond that divide the output channels. */
+export const MIN_PIXELS: i32 = 24;
+
+/** Where part `part` of `parts` of `total` items begins, in multiples of `step`. */
 // @ts-ignore: decorator
 @inline
 export function partition(total: i32, step: i32, part: i32, parts: i32): i32 {

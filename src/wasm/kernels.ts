@@ -23,19 +23,7 @@ export interface Kernels {
   readonly LINEAR: WebAssembly.Global;
   parallel(operation: number, args: number, control: number, threads: number): void;
   helper(control: number, thread: number, threads: number): void;
-  setEpilogue(scale: number, shift: number, relu: number, columns: number): void;
-  gemm(
-    m: number,
-    n: number,
-    k: number,
-    a: number,
-    lda: number,
-    b: number,
-    c: number,
-    ldc: number,
-    scratch: number,
-  ): void;
-  packB(k: number, n: number, b: number, packed: number): void;
+  gemm(args: number): void;
   packConv2d(
     values: number,
     offset: number,
@@ -43,7 +31,7 @@ export interface Kernels {
     packed: number,
     inChannels: number,
     inStride: number,
-    back: number,
+    unpack: number,
   ): void;
   packConv2dInt8(
     values: number,

@@ -39,7 +39,7 @@ export function partitionTiles(
 
 /** The workspace of Winograd's method: a part for each thread, then the blocks. */
 export interface WinogradWorkspace {
-  /** Bytes of a thread's part: a tile of inputs, one of outputs, vectors, constants. */
+  /** Bytes of a thread's part: the state of its tile, a tile of inputs, one of outputs, vectors, constants. */
   readonly threadBytes: number;
   /** Bytes from one point of a tile's inputs to the next, and of its products. */
   readonly inPoint: number;
@@ -51,6 +51,8 @@ export interface WinogradWorkspace {
 /** Bytes of a line of the L1 cache. */
 const LINE = 64;
 const VECTOR = 16;
+/** TILE_BYTES of assembly/winograd.ts. */
+const TILE_BYTES = 192;
 /** Most vectors of constants that a transform takes. */
 const CONSTANTS = 15;
 
@@ -62,7 +64,9 @@ export function winogradWorkspace(
   threads: number,
 ): WinogradWorkspace {
   const points = pointsOf(size);
-  const threadBytes = align((points * inStride + size ** 2 * outStride) * BYTES + (points + CONSTANTS) * VECTOR);
+  const threadBytes = align(
+    TILE_BYTES + (points * inStride + size ** 2 * outStride) * BYTES + (points + CONSTANTS) * VECTOR,
+  );
   // One line more than needed: neither the points of a tile nor one point of all tiles may share a set of the L1 cache.
   const [inPoint, outPoint] = [inStride * BYTES + LINE, outStride * BYTES + LINE];
   const tile = points * (inPoint + outPoint) + 2 * LINE;
