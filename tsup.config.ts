@@ -33,7 +33,7 @@ const replace = (modules: Readonly<Record<string, string>>): Plugin => ({
   },
 });
 
-/** `embedded:kernels/NAME.wasm` is that file of dist/ as base64, and `embedded:worker.js` the worker's script. */
+/** `embedded:kernels/NAME.wasm` is that file of dist/ as base64, and `embedded:worker-training.js` the worker's script. */
 const embed: Plugin = {
   name: 'embed',
   setup(build) {
@@ -42,9 +42,9 @@ const embed: Plugin = {
       contents: readFileSync(join('dist', path)).toString('base64'),
       loader: 'text',
     }));
-    build.onLoad({ filter: /^worker\.js$/, namespace: 'embedded' }, async () => {
+    build.onLoad({ filter: /^worker-training\.js$/, namespace: 'embedded' }, async () => {
       const { outputFiles } = await build.esbuild.build({
-        entryPoints: ['src/wasm/workers/worker.ts'],
+        entryPoints: ['src/wasm/workers/worker-training.ts'],
         bundle: true,
         format: 'esm',
         target: 'es2022',
@@ -91,6 +91,13 @@ const workerd: LibraryOptions = {
 // Alone: it needs nothing but itself.
 const worker: LibraryOptions = { entries: { worker: 'src/wasm/workers/worker.ts' }, main: 'worker', prefix: 'worker-' };
 
+// The same with the backward pass.
+const trainingWorker: LibraryOptions = {
+  entries: { 'worker-training': 'src/wasm/workers/worker-training.ts' },
+  main: 'worker-training',
+  prefix: 'worker-training-',
+};
+
 const types: Options = {
   entry: library.entries,
   format: 'esm',
@@ -134,7 +141,7 @@ const command: Options = {
 };
 
 const config: Config = defineConfig(async () => {
-  for (const options of [library, workerd, worker]) {
+  for (const options of [library, workerd, worker, trainingWorker]) {
     for (const path of await bundleLibrary(options)) addBundled(path);
   }
   return [types, inline, command];

@@ -1,8 +1,8 @@
-import relaxedSimd from 'embedded:kernels/relaxed-simd-lowp.wasm';
-import relaxedSimdThreads from 'embedded:kernels/relaxed-simd-threads-lowp.wasm';
-import simd from 'embedded:kernels/simd-lowp.wasm';
-import simdThreads from 'embedded:kernels/simd-threads-lowp.wasm';
-import worker from 'embedded:worker.js';
+import relaxedSimdThreads from 'embedded:kernels/relaxed-simd-threads-training.wasm';
+import relaxedSimd from 'embedded:kernels/relaxed-simd-training.wasm';
+import simdThreads from 'embedded:kernels/simd-threads-training.wasm';
+import simd from 'embedded:kernels/simd-training.wasm';
+import worker from 'embedded:worker-training.js';
 import { compileBytes } from '../wasm/compile.js';
 import type { KernelFile } from '../wasm/kernels.js';
 import {
@@ -24,12 +24,16 @@ export { hasWorkers, type WorkerHandle } from '../wasm/workers/spawn.js';
 const KERNELS: Record<KernelFile, string> = {
   simd,
   'simd-lowp': simd,
+  'simd-training': simd,
   'simd-threads': simdThreads,
   'simd-threads-lowp': simdThreads,
+  'simd-threads-training': simdThreads,
   'relaxed-simd': relaxedSimd,
   'relaxed-simd-lowp': relaxedSimd,
+  'relaxed-simd-training': relaxedSimd,
   'relaxed-simd-threads': relaxedSimdThreads,
   'relaxed-simd-threads-lowp': relaxedSimdThreads,
+  'relaxed-simd-threads-training': relaxedSimdThreads,
 };
 
 export function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {

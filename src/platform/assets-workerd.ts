@@ -1,8 +1,8 @@
 import { VGGNetError } from '../errors.js';
 import type { KernelFile } from '../wasm/kernels.js';
 import type { WorkerHandle } from '../wasm/workers/spawn.js';
-import relaxedSimd from './kernels/relaxed-simd-lowp.wasm';
-import simd from './kernels/simd-lowp.wasm';
+import relaxedSimd from './kernels/relaxed-simd-training.wasm';
+import simd from './kernels/simd-training.wasm';
 
 /*
  * Stands in for assets.ts where `workerd` resolves the package: it compiles no bytes, so the kernels are modules
@@ -14,8 +14,10 @@ export type { WorkerHandle } from '../wasm/workers/spawn.js';
 const KERNELS: Partial<Record<KernelFile, WebAssembly.Module>> = {
   simd,
   'simd-lowp': simd,
+  'simd-training': simd,
   'relaxed-simd': relaxedSimd,
   'relaxed-simd-lowp': relaxedSimd,
+  'relaxed-simd-training': relaxedSimd,
 };
 
 export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {

@@ -23,10 +23,14 @@ const KERNELS: Record<KernelFile, () => URL> = {
   'simd-lowp': () => new URL('./kernels/simd-lowp.wasm', import.meta.url),
   'simd-threads': () => new URL('./kernels/simd-threads.wasm', import.meta.url),
   'simd-threads-lowp': () => new URL('./kernels/simd-threads-lowp.wasm', import.meta.url),
+  'simd-training': () => new URL('./kernels/simd-training.wasm', import.meta.url),
+  'simd-threads-training': () => new URL('./kernels/simd-threads-training.wasm', import.meta.url),
   'relaxed-simd': () => new URL('./kernels/relaxed-simd.wasm', import.meta.url),
   'relaxed-simd-lowp': () => new URL('./kernels/relaxed-simd-lowp.wasm', import.meta.url),
   'relaxed-simd-threads': () => new URL('./kernels/relaxed-simd-threads.wasm', import.meta.url),
   'relaxed-simd-threads-lowp': () => new URL('./kernels/relaxed-simd-threads-lowp.wasm', import.meta.url),
+  'relaxed-simd-training': () => new URL('./kernels/relaxed-simd-training.wasm', import.meta.url),
+  'relaxed-simd-threads-training': () => new URL('./kernels/relaxed-simd-threads-training.wasm', import.meta.url),
 };
 
 export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {
@@ -40,14 +44,19 @@ export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module>
  */
 export function spawnWorker(options: SpawnOptions): WorkerHandle {
   if (nodeWorkers() && import.meta.url.startsWith('file:')) {
-    return spawnNodeWorker(new URL('./worker.js', import.meta.url), options);
+    const { training } = options;
+    return spawnNodeWorker(new URL(training ? './worker-training.js' : './worker.js', import.meta.url), options);
   }
-  const foreign = foreignScript();
-  return spawnWebWorker(foreign ? startFromText(`import ${JSON.stringify(foreign)};`) : startScript(), options);
+  const foreign = foreignScript(options.training);
+  const worker = foreign ? startFromText(`import ${JSON.stringify(foreign)};`) : startScript(options.training);
+  return spawnWebWorker(worker, options);
 }
 
-function startScript(): Worker {
+function startScript(training: boolean): Worker {
   try {
+    if (training) {
+      return new Worker(new URL('./worker-training.js', import.meta.url), { type: 'module', name: 'vggnet' });
+    }
     return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'vggnet' });
   } catch (error) {
     throw workerRefused(error);
@@ -58,10 +67,10 @@ function startScript(): Worker {
  * The worker script's URL if it is of another origin than the page, such as a CDN's: a page may not start it, but a
  * worker of the page's own may import it.
  */
-function foreignScript(): string | undefined {
+function foreignScript(training: boolean): string | undefined {
   // Not written as above: bundlers would take the script along a second time.
   const { url } = import.meta;
-  const { href, origin, protocol } = new URL('./worker.js', url);
+  const { href, origin, protocol } = new URL(training ? './worker-training.js' : './worker.js', url);
   const page = globalThis.location?.origin;
   return protocol.startsWith('http') && page !== undefined && page !== origin ? href : undefined;
 }

@@ -1,6 +1,7 @@
-import type { Backend, DeviceInfo, Executable, Program } from '../backend.js';
+import type { Backend, DeviceInfo, Executable, ParameterStream, Program } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { hasWorkers } from '../platform/assets.js';
+import type { MakeAutograd } from './autograd.js';
 import { chooseBuild, compileKernels, int8Speed, kernelFile } from './build.js';
 import { hasIntegerWeights, isTransformed, transformedBytes, type WinogradOption } from './plan/algorithm.js';
 import { chooseAlgorithms, type MemoryOptions } from './plan/memory.js';
@@ -39,9 +40,29 @@ export function createWasmBackend(options: WasmOptions): Backend {
     memoryLimit: options.memoryLimit,
     int8: layers.some(hasIntegerWeights) ? int8Speed(build) : 'none',
   });
+  /** As `compile`, for a program with gradients, whose code is loaded on demand. */
+  const compileTraining = async (
+    program: Program,
+    parameters: ParameterStream,
+    gradients: ReadonlySet<string>,
+    signal: AbortSignal | undefined,
+  ): Promise<Executable> => {
+    const { float32Program, gradientBytes, WasmAutograd } = await import('./autograd.js');
+    const plain = float32Program(program);
+    const memory = { ...memoryOf(plain), gradientBytes: gradientBytes(plain.layers, gradients) };
+    const plans = new PlanCache(plain, memory, gradients);
+    const module = await compileKernels(kernelFile(build, threads, plain.layers, true));
+    const makeAutograd: MakeAutograd = (ask) => new WasmAutograd(plans, memory.winograd, ask);
+    if (!inline) return RemoteExecutable.compile(module, plans, parameters, signal, makeAutograd);
+    const { InlineExecutable } = await import('./workers/inline.js');
+    const { makeTraining } = await import('./workers/training.js');
+    return InlineExecutable.compile(module, plans, parameters, signal, { makeAutograd, makeTraining });
+  };
   return {
     device,
-    async compile(program, parameters, { signal } = {}): Promise<Executable> {
+    hasGradients: true,
+    async compile(program, parameters, { signal, gradients } = {}): Promise<Executable> {
+      if (gradients) return compileTraining(program, parameters, gradients, signal);
       // Throws before a worker is started if there is too little memory.
       const plans = new PlanCache(program, memoryOf(program));
       const module = await compileKernels(kernelFile(build, threads, program.layers));

@@ -68,9 +68,14 @@ export function chooseBuild(deterministic: boolean): KernelBuild {
 }
 
 /** The file for a network: a page whose weights are all float32 does not download the low-precision kernels. */
-export function kernelFile(build: KernelBuild, threads: number, layers: readonly Layer[]): KernelFile {
+export function kernelFile(
+  build: KernelBuild,
+  threads: number,
+  layers: readonly Layer[],
+  gradients = false,
+): KernelFile {
   const lowp = layers.some((layer) => isWeighted(layer) && layer.precision !== undefined);
-  return `${build}${threads > 1 ? '-threads' : ''}${lowp ? '-lowp' : ''}`;
+  return `${build}${threads > 1 ? '-threads' : ''}${gradients ? '-training' : lowp ? '-lowp' : ''}`;
 }
 
 const modules = new Map<KernelFile, Promise<WebAssembly.Module>>();

@@ -3,12 +3,16 @@
 /** The instructions that a build uses. */
 export type KernelBuild = 'simd' | 'relaxed-simd';
 
-/** A file of dist/kernels: `-threads` needs a shared memory, `-lowp` also takes weights in fp16, int8 and int4. */
-export type KernelFile = `${KernelBuild}${'' | '-threads'}${'' | '-lowp'}`;
+/**
+ * A file of dist/kernels: `-threads` needs a shared memory, `-lowp` also takes weights in fp16, int8 and int4, and
+ * `-training` computes gradients besides.
+ */
+export type KernelFile = `${KernelBuild}${'' | '-threads'}${'' | '-lowp' | '-training'}`;
 
 /**
  * The exports of a build; assembly/ describes the arguments. Addresses are in bytes. Only the `-lowp` files have EXPANDED,
- * CONV2D_INT8, and the functions that pack and unpack integers and rows.
+ * CONV2D_INT8, and the functions that pack and unpack integers and rows, and only the `-training` files what has GRADIENT in
+ * its name, FLIP_CONV2D, MAX_POOL2D_ARGMAX and CHANNEL_SUMS.
  */
 export interface Kernels {
   readonly MR: WebAssembly.Global;
@@ -21,6 +25,16 @@ export interface Kernels {
   readonly WINOGRAD: WebAssembly.Global;
   readonly MAX_POOL2D: WebAssembly.Global;
   readonly LINEAR: WebAssembly.Global;
+  readonly FLIP_CONV2D: WebAssembly.Global;
+  readonly CONV2D_WEIGHT_GRADIENT: WebAssembly.Global;
+  readonly LINEAR_INPUT_GRADIENT: WebAssembly.Global;
+  readonly LINEAR_WEIGHT_GRADIENT: WebAssembly.Global;
+  readonly MAX_POOL2D_ARGMAX: WebAssembly.Global;
+  readonly MAX_POOL2D_INPUT_GRADIENT: WebAssembly.Global;
+  readonly RELU_INPUT_GRADIENT: WebAssembly.Global;
+  readonly ADD_GRADIENT: WebAssembly.Global;
+  readonly CHANNEL_SUMS: WebAssembly.Global;
+  readonly BATCH_NORM2D_INPUT_GRADIENT: WebAssembly.Global;
   parallel(operation: number, args: number, control: number, threads: number): void;
   helper(control: number, thread: number, threads: number): void;
   gemm(args: number): void;
@@ -69,6 +83,17 @@ export interface Kernels {
     stride: number,
     size: number,
   ): void;
+  adaptiveAvgPool2dInputGradient(
+    gradient: number,
+    output: number,
+    n: number,
+    c: number,
+    h: number,
+    w: number,
+    stride: number,
+    size: number,
+  ): void;
+  softmaxInputGradient(gradient: number, output: number, rows: number, count: number): void;
   toPaddedNHWC(input: number, output: number, n: number, c: number, h: number, w: number, stride: number): void;
   toNCHW(input: number, output: number, n: number, c: number, h: number, w: number, stride: number): void;
   clearBorder(buffer: number, n: number, h: number, w: number, stride: number): void;

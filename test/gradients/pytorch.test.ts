@@ -1,5 +1,7 @@
 import { describe, test } from 'vitest';
+import type { Backend } from '../../src/backend.js';
 import { createReferenceBackend } from '../../src/reference/backend.js';
+import { createWasmBackend } from '../../src/wasm/backend.js';
 import { readGolden } from '../support/golden.js';
 import { expectGradients, type GradientCase } from '../support/gradients.js';
 
@@ -8,8 +10,16 @@ import { expectGradients, type GradientCase } from '../support/gradients.js';
  * each; none is so near a kink that this moves a ReLU or the maximum of a pool.
  */
 
-describe('on the reference', () => {
+const BACKENDS: readonly (readonly [string, () => Backend])[] = [
+  ['the reference', createReferenceBackend],
+  ['WebAssembly', () => createWasmBackend({ inline: true, reason: 'asked for by a test' })],
+  ['WebAssembly, direct', () => createWasmBackend({ inline: true, winograd: false, reason: 'asked for by a test' })],
+  ['WebAssembly, F(4×4)', () => createWasmBackend({ inline: true, winograd: 4, reason: 'asked for by a test' })],
+  ['WebAssembly, F(6×6)', () => createWasmBackend({ inline: true, winograd: 6, reason: 'asked for by a test' })],
+];
+
+describe.each(BACKENDS)('on %s', (_, create) => {
   test.each(readGolden<GradientCase>('gradients').map((golden) => [golden.name, golden] as const))('%s', (_, golden) =>
-    expectGradients(createReferenceBackend(), golden, 1e-5),
+    expectGradients(create(), golden, 1e-5),
   );
 });

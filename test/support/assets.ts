@@ -18,5 +18,5 @@ export function hasWorkers(): boolean {
 }
 
 export function spawnWorker(options: SpawnOptions): WorkerHandle {
-  return spawnNodeWorker(new URL('worker.js', dist), options);
+  return spawnNodeWorker(new URL(options.training ? 'worker-training.js' : 'worker.js', dist), options);
 }

@@ -1,5 +1,6 @@
 import type { ParameterChunk, RunOptions, StepTime } from '../../backend.js';
 import { VGGNetError } from '../../errors.js';
+import type { Layer } from '../../program/layers.js';
 import { allocate, numel, type TensorData } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
 import { BYTES, type Value } from '../plan/layout.js';
@@ -8,7 +9,7 @@ import type { KernelCall, PlacedValue, Plan } from '../plan/plan.js';
 import type { EngineConfig } from '../plan/plan-cache.js';
 import { Heap } from './heap.js';
 import { instantiateKernels } from './instance.js';
-import { Operations } from './operations.js';
+import { type KernelBuffers, Operations } from './operations.js';
 import { Parameters } from './parameters.js';
 
 /** The memory of an engine that helper threads compute on, and where its control block lies. */
@@ -18,6 +19,18 @@ export interface SharedMemory {
   readonly control: number;
   /** The length of the control block. */
   readonly bytes: number;
+}
+
+/** What the backward pass works on too. */
+export interface EngineParts {
+  readonly heap: Heap;
+  readonly kernels: Kernels;
+  readonly layers: readonly Layer[];
+  readonly parameters: Parameters;
+  readonly operations: Operations;
+  readonly buffers: KernelBuffers;
+  /** The address of the gradients of parameters. */
+  readonly gradients: number;
 }
 
 /** How the caller follows a run and stops it. */
@@ -38,8 +51,11 @@ export class Engine {
   readonly #parameters: Parameters;
   readonly #operations: Operations;
   readonly #control: number;
+  readonly parts: EngineParts;
+  /** Called when a run takes over the arena. */
+  onRun: () => void = () => {};
 
-  private constructor(heap: Heap, kernels: Kernels, { layers, algorithms, threads }: EngineConfig) {
+  private constructor(heap: Heap, kernels: Kernels, { layers, algorithms, threads, gradientBytes }: EngineConfig) {
     this.#heap = heap;
     this.#control = heap.keep(CONTROL);
     heap.i32.fill(0, this.#control / 4, (this.#control + CONTROL) / 4);
@@ -48,6 +64,9 @@ export class Engine {
     this.#parameters = new Parameters(heap, kernels, layers, algorithms);
     const buffers = { control: this.#control, args, scratch, threads };
     this.#operations = new Operations(heap, kernels, layers, this.#parameters, buffers);
+    const gradients = heap.keep(gradientBytes);
+    const [parameters, operations] = [this.#parameters, this.#operations];
+    this.parts = { heap, kernels, layers, parameters, operations, buffers, gradients };
   }
 
   /**
@@ -79,6 +98,7 @@ export class Engine {
   /** Computes the requested outputs by a plan for them and for the input's shape. */
   async run(input: TensorData, plan: Plan, options: RunOptions, control: RunControl): Promise<TensorData[]> {
     if (options.outputs.length === 0) return [];
+    this.onRun();
     this.#heap.reserveArena(plan.arenaBytes);
     this.#operations.begin(options.mode);
     const results = new Map<string, TensorData>();
@@ -179,7 +199,7 @@ function shrink(call: KernelCall, images: number): KernelCall {
 }
 
 /** Copies a value out of `memory` into (N, C, H, W) order. */
-function readValue(memory: Float32Array, address: number, value: Value, out: Float32Array): void {
+export function readValue(memory: Float32Array, address: number, value: Value, out: Float32Array): void {
   const base = address / BYTES;
   if (value.layout === 'nchw') {
     out.set(memory.subarray(base, base + out.length));

@@ -64,7 +64,8 @@ export class Parameters {
   readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
   readonly #layers: readonly Layer[];
   readonly #algorithms: readonly Algorithm[];
-  readonly #packing: Packing;
+  /** What its stores work with. */
+  readonly packing: Packing;
 
   /** Reserves the memory for all of them, so that too little of it shows before anything is read. */
   constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], algorithms: readonly Algorithm[]) {
@@ -79,7 +80,7 @@ export class Parameters {
       next += align(bytes);
       return address;
     };
-    this.#packing = { heap, kernels, stage: take(stageValues(layers) * BYTES) };
+    this.packing = { heap, kernels, stage: take(stageValues(layers) * BYTES) };
     for (const [index, layer] of layers.entries()) this.#place(index, layer, take);
   }
 
@@ -106,7 +107,7 @@ export class Parameters {
       const { weight, transformed, inStride } = this.conv(index);
       const size = this.#algorithms[index];
       if (!isTransformed(size) || transformed === undefined) continue;
-      this.#kernels.packWinograd(size, weight, transformed, layer.outChannels, inStride, this.#packing.stage);
+      this.#kernels.packWinograd(size, weight, transformed, layer.outChannels, inStride, this.packing.stage);
     }
   }
 
@@ -173,9 +174,7 @@ export class Parameters {
     const place = { address, inChannels, inStride };
     this.#add(
       weight,
-      scales === undefined
-        ? new ConvStore(this.#packing, place)
-        : new ConvInt8Store(this.#packing, { ...place, scales }),
+      scales === undefined ? new ConvStore(this.packing, place) : new ConvInt8Store(this.packing, { ...place, scales }),
     );
     const biasAt = this.#addPlain(bias, take(out * BYTES));
     const scale = take(out * BYTES);
@@ -190,7 +189,7 @@ export class Parameters {
     const address = take(bytes.weight);
     const scales = take(bytes.scales);
     const place = { address, scales, columns: layer.inFeatures, kind };
-    this.#add(weight, kind === 0 ? new PlainStore(this.#heap, address) : new LinearStore(this.#packing, place));
+    this.#add(weight, kind === 0 ? new PlainStore(this.#heap, address) : new LinearStore(this.packing, place));
     return { weight: address, kind, scales, bias: this.#addPlain(bias, take(layer.outFeatures * BYTES)) };
   }
 

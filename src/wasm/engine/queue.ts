@@ -3,7 +3,7 @@ import { messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
 import { pause } from '../../platform/event-loop.js';
 import type { TensorData } from '../../tensor.js';
 import type { Plan } from '../plan/plan.js';
-import type { Engine } from './engine.js';
+import type { Engine, RunControl } from './engine.js';
 
 /** A typed error for whatever an engine threw: what is no VGGNetError is a kernel's trap or a fault of the engine. */
 export function engineError(thrown: unknown): VGGNetError {
@@ -22,6 +22,18 @@ export class EngineQueue {
     this.#engine = engine;
   }
 
+  /** Runs a job with what it needs to be stopped, once those before it are done. */
+  work<T>(job: (engine: Engine, control: RunControl) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const aborted = (): boolean => {
+      this.#live();
+      return signal?.aborted ?? false;
+    };
+    return this.#enqueue((engine) => {
+      throwIfAborted(signal);
+      return job(engine, { pause, aborted, onStep: () => {} });
+    });
+  }
+
   /** @param input must not change until the run is done */
   run(
     input: TensorData,
@@ -29,14 +41,7 @@ export class EngineQueue {
     options: RunOptions,
     onStep: (time: StepTime) => void = () => {},
   ): Promise<TensorData[]> {
-    const aborted = (): boolean => {
-      this.#live();
-      return options.signal?.aborted ?? false;
-    };
-    return this.#enqueue((engine) => {
-      throwIfAborted(options.signal);
-      return engine.run(input, plan, options, { pause, aborted, onStep });
-    });
+    return this.work((engine, control) => engine.run(input, plan, options, { ...control, onStep }), options.signal);
   }
 
   async profile(input: TensorData, plan: Plan, options: RunOptions): Promise<StepTime[]> {

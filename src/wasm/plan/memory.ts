@@ -31,6 +31,8 @@ export interface MemoryOptions {
   readonly memoryLimit?: number | undefined;
   /** Default 'none'. */
   readonly int8?: Int8Speed | undefined;
+  /** Bytes of the gradients of parameters. Default 0. */
+  readonly gradientBytes?: number | undefined;
 }
 
 /** Bytes reserved for an operation's argument struct. */
@@ -44,9 +46,14 @@ export const EXPANDED = 33_024;
 export const CONTROL = 384;
 
 /** Bytes below the arena of activations. */
-export function keptBytes(layers: readonly Layer[], algorithms: readonly Algorithm[], threads: number): number {
+export function keptBytes(
+  layers: readonly Layer[],
+  algorithms: readonly Algorithm[],
+  threads: number,
+  gradientBytes = 0,
+): number {
   const own = align(CONTROL) + align(ARGUMENT_BYTES) + align(SCRATCH * threads);
-  return FIRST_ADDRESS + own + align(parameterBytes(layers, algorithms));
+  return FIRST_ADDRESS + own + align(parameterBytes(layers, algorithms)) + gradientBytes;
 }
 
 /**
@@ -57,14 +64,14 @@ export function keptBytes(layers: readonly Layer[], algorithms: readonly Algorit
  */
 export function chooseAlgorithms(
   program: Program,
-  { winograd, threads, memoryLimit, int8 = 'none' }: MemoryOptions,
+  { winograd, threads, memoryLimit, int8 = 'none', gradientBytes }: MemoryOptions,
 ): Algorithm[] {
   const { layers } = program;
   const shape = usualShape(program);
   const limit = Math.min(memoryLimit ?? MAX_BYTES, MAX_BYTES);
   const outputs = [(layers.at(-1) as Layer).name];
   const bytesFor = (algorithms: readonly Algorithm[]): number => {
-    const kept = keptBytes(layers, algorithms, threads);
+    const kept = keptBytes(layers, algorithms, threads, gradientBytes);
     const options = {
       layers,
       algorithms,
@@ -100,9 +107,10 @@ export function chooseAlgorithms(
       algorithms[index] = before;
     }
   }
-  const kept = keptBytes(layers, algorithms, threads);
+  const kept = keptBytes(layers, algorithms, threads, gradientBytes);
   if (kept > limit || (memoryLimit !== undefined && least > limit)) {
-    const what = memoryLimit === undefined ? 'the weights' : `the weights and one input of ${shape.slice(1).join('×')}`;
+    const weights = gradientBytes ? 'the weights, their gradients' : 'the weights';
+    const what = memoryLimit === undefined ? weights : `${weights} and one input of ${shape.slice(1).join('×')}`;
     throw new VGGNetError(
       'OUT_OF_MEMORY',
       `This network needs a WebAssembly memory of ${mib(memoryLimit === undefined ? kept : least)} for ${what}; ${

@@ -14,6 +14,10 @@ export interface EngineConfig {
   readonly threads: number;
   /** Most bytes of the engine's memory. */
   readonly memoryLimit: number | undefined;
+  /** Names of the parameters that get gradients; undefined for an engine that runs forward only. */
+  readonly trained?: readonly string[] | undefined;
+  /** Bytes of their gradients. */
+  readonly gradientBytes: number;
 }
 
 const MAX_PLANS = 8;
@@ -24,31 +28,31 @@ const MAX_PLANS = 8;
  */
 export class PlanCache {
   readonly config: EngineConfig;
-  readonly #options: PlanOptions;
+  readonly options: PlanOptions;
   /** The least recently used one first. */
   readonly #plans = new Map<string, Plan>();
 
   /** @throws VGGNetError `OUT_OF_MEMORY` if the weights do not fit, as `chooseAlgorithms` */
-  constructor(program: Program, options: MemoryOptions) {
+  constructor(program: Program, options: MemoryOptions, trained?: ReadonlySet<string>) {
     const { layers } = program;
-    const { winograd, threads, memoryLimit, int8 } = options;
+    const { winograd, threads, memoryLimit, int8, gradientBytes = 0 } = options;
     const algorithms = chooseAlgorithms(program, options);
-    this.config = { layers, algorithms, threads, memoryLimit };
+    this.config = { layers, algorithms, threads, memoryLimit, trained: trained && [...trained], gradientBytes };
     const limit = Math.min(memoryLimit ?? MAX_BYTES, MAX_BYTES);
-    this.#options = {
+    this.options = {
       layers,
       algorithms,
       forced: typeof winograd === 'number',
       int8,
       threads,
-      arenaLimit: limit - keptBytes(layers, algorithms, threads),
+      arenaLimit: limit - keptBytes(layers, algorithms, threads, gradientBytes),
     };
   }
 
   /** @throws VGGNetError `UNKNOWN_LAYER` */
   plan(shape: readonly number[], run: RunOptions): Plan {
     const key = JSON.stringify([shape, run.outputs, run.mode]);
-    const plan = this.#plans.get(key) ?? makePlan(this.#options, shape, run);
+    const plan = this.#plans.get(key) ?? makePlan(this.options, shape, run);
     this.#plans.delete(key);
     this.#plans.set(key, plan);
     if (this.#plans.size > MAX_PLANS) this.#plans.delete(this.#plans.keys().next().value as string);

@@ -108,7 +108,7 @@ const BUDGETS: readonly MemoryBudget[] = [
 const SMALLEST: MemoryBudget = { chunkBytes: 0, block: 12, smallest: true };
 
 /** The layout that an operation reads; 'any' keeps its input's. */
-const INPUT_LAYOUT: Record<Layer['op'], Layout | 'any'> = {
+export const INPUT_LAYOUT: Record<Layer['op'], Layout | 'any'> = {
   conv2d: 'nhwc',
   batchNorm2d: 'nhwc',
   maxPool2d: 'nhwc',

@@ -25,10 +25,14 @@ export class WorkerClient {
     this.#left = resolve;
   });
 
-  /** Starts the worker. */
-  constructor(onCrash: OnCrash) {
+  /**
+   * Starts the worker.
+   * @param training by the script that computes gradients too
+   */
+  constructor(onCrash: OnCrash, training = false) {
     this.#onCrash = onCrash;
     this.#worker = spawnWorker({
+      training,
       onMessage: (message) => this.#receive(message),
       onEnd: (why, gone) => {
         if (gone) this.#left();

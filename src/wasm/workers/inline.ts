@@ -1,18 +1,30 @@
-import type { Executable, ParameterStream, RunOptions, StepTime } from '../../backend.js';
+import type { Autograd, Executable, ParameterStream, RunOptions, StepTime } from '../../backend.js';
 import { throwIfAborted } from '../../errors.js';
 import { Tensor, type TensorData } from '../../tensor.js';
+import type { MakeAutograd } from '../autograd.js';
 import { Engine } from '../engine/engine.js';
 import { EngineQueue } from '../engine/queue.js';
 import type { PlanCache } from '../plan/plan-cache.js';
+import type { MakeTraining } from './requests.js';
+
+/** What computes gradients, loaded if they are asked for. */
+export interface InlineTraining {
+  readonly makeAutograd: MakeAutograd;
+  readonly makeTraining: MakeTraining;
+}
 
 /** An engine on the caller's thread, for runtimes without workers. */
 export class InlineExecutable implements Executable {
   readonly #plans: PlanCache;
   readonly #queue: EngineQueue;
+  readonly autograd?: Autograd;
 
-  private constructor(plans: PlanCache, engine: Engine) {
+  private constructor(plans: PlanCache, engine: Engine, training?: InlineTraining) {
     this.#plans = plans;
     this.#queue = new EngineQueue(engine);
+    if (!training) return;
+    const answer = training.makeTraining(engine, plans.config);
+    this.autograd = training.makeAutograd((request, _, signal) => answer(this.#queue, request, signal));
   }
 
   static async compile(
@@ -20,6 +32,7 @@ export class InlineExecutable implements Executable {
     plans: PlanCache,
     parameters: ParameterStream,
     signal?: AbortSignal,
+    training?: InlineTraining,
   ): Promise<InlineExecutable> {
     const engine = await Engine.create(module, plans.config);
     for await (const chunk of parameters) {
@@ -27,7 +40,7 @@ export class InlineExecutable implements Executable {
       engine.writeParameter(chunk);
     }
     engine.finishParameters();
-    return new InlineExecutable(plans, engine);
+    return new InlineExecutable(plans, engine, training);
   }
 
   async run(input: Tensor, options: RunOptions): Promise<Tensor[]> {

@@ -116,7 +116,7 @@ export class WorkerPool {
     if (this.#error) throw this.#error;
     let client: WorkerClient;
     try {
-      client = new WorkerClient((why, ended) => this.#crash(why, ended));
+      client = new WorkerClient((why, ended) => this.#crash(why, ended), this.#source.config.trained !== undefined);
     } catch (error) {
       if (error instanceof VGGNetError) throw error;
       throw new VGGNetError('WORKER_CRASHED', `A worker could not be started: ${String(error)}`, { cause: error });

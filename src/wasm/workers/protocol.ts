@@ -4,6 +4,7 @@ import type { TensorData } from '../../tensor.js';
 import type { SharedMemory } from '../engine/engine.js';
 import type { Plan } from '../plan/plan.js';
 import type { EngineConfig } from '../plan/plan-cache.js';
+import type { TrainingRequest } from './training.js';
 
 /*
  * What is said between a WorkerClient (client.ts) and its worker (worker.ts). Every request has a number, and gets one reply of
@@ -27,6 +28,7 @@ export type Request =
       options: Omit<RunOptions, 'signal'>;
     }
   | { type: 'read'; name: string }
+  | TrainingRequest
   /** Stops the worker: after its reply it touches no memory. */
   | { type: 'leave' };
 

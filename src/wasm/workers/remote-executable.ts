@@ -1,10 +1,11 @@
-import type { Executable, ParameterChunk, ParameterStream, RunOptions, StepTime } from '../../backend.js';
+import type { Autograd, Executable, ParameterChunk, ParameterStream, RunOptions, StepTime } from '../../backend.js';
 import { throwIfAborted, VGGNetError } from '../../errors.js';
 import { Tensor, type TensorData } from '../../tensor.js';
+import type { MakeAutograd } from '../autograd.js';
 import type { SharedMemory } from '../engine/engine.js';
 import type { PlanCache } from '../plan/plan-cache.js';
 import { type EngineSource, WorkerPool } from './pool.js';
-import type { Result } from './protocol.js';
+import type { Request, Result } from './protocol.js';
 
 /** Chunks of parameters on their way to the worker: it packs one while the next is read. */
 const IN_FLIGHT = 2;
@@ -21,6 +22,7 @@ const IN_FLIGHT = 2;
  * was aborted or trapped has changed none of them.
  */
 export class RemoteExecutable implements Executable {
+  readonly autograd?: Autograd;
   readonly #plans: PlanCache;
   readonly #source: EngineSource;
   #pool: WorkerPool;
@@ -32,8 +34,9 @@ export class RemoteExecutable implements Executable {
   /** Set once it can't be used any more. */
   #ended: VGGNetError | undefined;
 
-  private constructor(module: WebAssembly.Module, plans: PlanCache) {
+  private constructor(module: WebAssembly.Module, plans: PlanCache, makeAutograd?: MakeAutograd) {
     this.#plans = plans;
+    if (makeAutograd) this.autograd = makeAutograd((...request) => this.#ask(...request));
     this.#source = { module, config: plans.config };
     this.#pool = this.#newPool();
   }
@@ -43,8 +46,9 @@ export class RemoteExecutable implements Executable {
     plans: PlanCache,
     parameters: ParameterStream,
     signal?: AbortSignal,
+    makeAutograd?: MakeAutograd,
   ): Promise<RemoteExecutable> {
-    const executable = new RemoteExecutable(module, plans);
+    const executable = new RemoteExecutable(module, plans, makeAutograd);
     try {
       await executable.#load(parameters, signal);
       return executable;
@@ -69,11 +73,15 @@ export class RemoteExecutable implements Executable {
     const { shape } = input;
     const options = { outputs, mode, seed };
     const plan = this.#plans.plan(shape, options);
+    return this.#ask({ type, data, shape, plan, options }, [data.buffer], signal);
+  }
+
+  async #ask(request: Request, transfer: Transferable[], signal?: AbortSignal): Promise<Result> {
+    throwIfAborted(signal);
     const pool = await this.#ready();
     throwIfAborted(signal);
-    const request = { type, data, shape, plan, options };
     try {
-      return await pool.ask(request, [data.buffer], signal);
+      return await pool.ask(request, transfer, signal);
     } catch (error) {
       // Throws the signal's reason, which no message can carry.
       throwIfAborted(error instanceof VGGNetError && error.code === 'ABORTED' ? signal : undefined);

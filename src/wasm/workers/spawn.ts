@@ -13,6 +13,8 @@ export interface WorkerHandle {
 }
 
 export interface SpawnOptions {
+  /** Its script is the one that computes gradients too. */
+  readonly training: boolean;
   readonly onMessage: (message: FromWorker) => void;
   /**
    * The worker failed to start, threw, or exited. `gone` is true once it is known to have stopped, which not every

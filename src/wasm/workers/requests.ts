@@ -1,0 +1,146 @@
+/* What a worker does: an engine, or a helper of one, driven by messages. */
+
+import { VGGNetError } from '../../errors.js';
+import { Engine } from '../engine/engine.js';
+import { instantiateKernels } from '../engine/instance.js';
+import { EngineQueue, engineError } from '../engine/queue.js';
+import type { EngineConfig } from '../plan/plan-cache.js';
+import { listen } from './port.js';
+import { type FromWorker, NO_REQUEST, type Port, type Request, type Result, type ToWorker } from './protocol.js';
+import type { TrainingRequest } from './training.js';
+
+/** Answers requests of training.ts, with an engine behind a queue. */
+export type AnswerTraining = (queue: EngineQueue, request: TrainingRequest, signal?: AbortSignal) => Promise<Result>;
+/** @param clear the memory is one that an earlier engine left, with gradients in it */
+export type MakeTraining = (engine: Engine, config: EngineConfig, clear?: boolean) => AnswerTraining;
+
+let makeTrainer: MakeTraining | undefined;
+let training: AnswerTraining | undefined;
+let engine: Engine | undefined;
+let queue: EngineQueue | undefined;
+const runs = new Map<number, AbortController>();
+/** Requests that were not replied to yet. */
+const underWay = new Set<Promise<Result>>();
+let left = false;
+
+function started<T>(value: T | undefined): T {
+  if (value === undefined) throw new VGGNetError('WORKER_CRASHED', "The worker got a request before 'create'");
+  return value;
+}
+
+async function handle(id: number, request: Request, onFail: (error: unknown) => void): Promise<Result> {
+  switch (request.type) {
+    case 'create':
+      engine = await Engine.create(request.module, request.config);
+      training = makeTrainer?.(engine, request.config, false);
+      return request.config.threads > 1 ? engine.sharedMemory : undefined;
+    case 'attach':
+      engine = await Engine.create(request.module, request.config, request.shared.memory);
+      training = makeTrainer?.(engine, request.config, true);
+      queue = new EngineQueue(engine);
+      return;
+    case 'help':
+      await help(request, onFail);
+      return;
+    case 'write':
+      started(engine).writeParameter(request.chunk);
+      return request.chunk.data;
+    case 'finish':
+      started(engine).finishParameters();
+      queue = new EngineQueue(started(engine));
+      return;
+    case 'read':
+      return await started(queue).readParameter(request.name);
+    case 'run':
+    case 'profile':
+      return await abortable(id, (signal) => {
+        const options = { ...request.options, signal };
+        if (request.type === 'profile') return started(queue).profile(request, request.plan, options);
+        return started(queue).run(request, request.plan, options);
+      });
+    case 'leave':
+      left = true;
+      queue?.dispose();
+      await Promise.allSettled(underWay);
+      engine = undefined;
+      return;
+    default:
+      return await abortable(id, (signal) => started(training)(started(queue), request, signal));
+  }
+}
+
+/** Does what a request asks for, with a signal that fires when the caller aborts it. */
+async function abortable(id: number, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const controller = new AbortController();
+  runs.set(id, controller);
+  try {
+    return await work(controller.signal);
+  } finally {
+    runs.delete(id);
+  }
+}
+
+async function help(
+  { module, shared, thread, threads }: Request & { type: 'help' },
+  onFail: (error: unknown) => void,
+): Promise<void> {
+  const kernels = await instantiateKernels(module, shared.memory);
+  // After the reply: the call only ends by a trap, when the threads are told to give up or a kernel fails.
+  setTimeout(() => {
+    if (left) return;
+    try {
+      kernels.helper(shared.control, thread, threads);
+    } catch (error) {
+      const givenUp = Atomics.load(new Int32Array(shared.memory.buffer), shared.control / 4) !== 0;
+      if (!givenUp) onFail(error);
+    }
+  }, 0);
+}
+
+/** The buffers of a result, to be transferred instead of copied. */
+function buffersOf(result: Result): ArrayBuffer[] {
+  const parts = Array.isArray(result) ? result.map((part) => ('data' in part ? part.data : undefined)) : [result];
+  return [...new Set(parts.flatMap((part) => (part instanceof Float32Array ? [part.buffer as ArrayBuffer] : [])))];
+}
+
+function answers(port: Port): (message: ToWorker) => Promise<void> {
+  const reply = (message: FromWorker, transfer: Transferable[] = []): void => port.postMessage(message, transfer);
+  const fail = (id: number, thrown: unknown): void => {
+    const { code, message, cause, stack } = engineError(thrown);
+    reply({ id, error: { code, message, stack: (cause instanceof Error ? cause.stack : undefined) ?? stack } });
+  };
+  return async (message) => {
+    const { id } = message;
+    if ('abort' in message) {
+      runs.get(id)?.abort();
+      return;
+    }
+    const { request } = message;
+    const work = handle(id, request, (error) => fail(NO_REQUEST, error));
+    if (request.type !== 'leave') underWay.add(work);
+    try {
+      const result = await work;
+      reply({ id, result }, buffersOf(result));
+    } catch (error) {
+      fail(id, error);
+    } finally {
+      underWay.delete(work);
+    }
+  };
+}
+
+function answerOn(port: Port): void {
+  listen(port, answers(port));
+}
+
+/**
+ * Starts to listen for requests.
+ * @param makeTraining for the script that computes gradients too
+ */
+export function serveRequests(makeTraining?: MakeTraining): void {
+  makeTrainer = makeTraining;
+  // Node: messages come through a port, which is the first message. Elsewhere: through the global scope.
+  const parent = globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort;
+  if (parent) parent.once('message', answerOn);
+  else answerOn(globalThis as unknown as Port);
+}
