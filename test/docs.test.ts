@@ -58,9 +58,12 @@ async function broken(from: string, link: string): Promise<string | undefined> {
 }
 
 const linksOf = (text: string): string[] =>
-  Array.from(prose(text).join('\n').matchAll(/\]\(([^)\s]+)\)/g), ([, link = '']) => link).filter(
-    (link) => !/^[a-z]+:/.test(link),
-  );
+  Array.from(
+    prose(text)
+      .join('\n')
+      .matchAll(/\]\(([^)\s]+)\)/g),
+    ([, link = '']) => link,
+  ).filter((link) => !/^[a-z]+:/.test(link));
 
 describe('links', () => {
   test('between files of the project lead to something', async () => {
@@ -74,6 +77,21 @@ describe('links', () => {
       }
     }
     expect(problems).toEqual([]);
+  });
+
+  test('of the package lead to its own files, or to what only the repository has: rows and examples', async () => {
+    const { files } = JSON.parse(await read('package.json')) as { files: string[] };
+    const shipped = new Set(['README.md', 'LICENSE', ...files.filter((file) => file.endsWith('.md'))]);
+    for (const file of await documents(join(ROOT, 'docs'))) shipped.add(file);
+    expect(files).toContain('docs');
+    for (const file of shipped) {
+      const targets = linksOf(await read(file)).map((link) => join(dirname(file), link.split('#')[0] || '.'));
+      const outside = targets.filter((target) => !shipped.has(target) && !/^(bench|examples)\//.test(target));
+      expect(
+        outside.filter((target) => target !== dirname(file)),
+        file,
+      ).toEqual([]);
+    }
   });
 
   test('a missing file and a missing heading would be found', async () => {
