@@ -9,6 +9,7 @@ import { loadImageNetLabels } from './image/labels.js';
 import { imageToTensor } from './image/preprocess.js';
 import { type Prediction, topClasses } from './model/classify.js';
 import { type Architecture, resolveConfig, type VGGConfig } from './model/config.js';
+import { checkDescribed } from './model/described.js';
 import { createBackend } from './model/device.js';
 import {
   compileModel,
@@ -91,7 +92,9 @@ export class VGGNet {
     throwIfAborted(options.signal);
     const source = await openWeights(weights, options);
     try {
-      return await VGGNet.#build(await configOf(source, options), source, { ...options, weights });
+      const config = await configOf(source, options);
+      checkDescribed(config, options.memoryLimit);
+      return await VGGNet.#build(config, source, { ...options, weights });
     } finally {
       await source.close();
     }
