@@ -11,6 +11,7 @@ import { imageToTensor } from './image/preprocess.js';
 import type { ImagePreset } from './image/preset.js';
 import { type Prediction, topClasses } from './model/classify.js';
 import { type Architecture, resolveConfig, type VGGConfig } from './model/config.js';
+import { checkDescribed } from './model/described.js';
 import { createBackend } from './model/device.js';
 import {
   compileModel,
@@ -92,7 +93,9 @@ export class VGGNet {
     throwIfAborted(options.signal);
     const source = await openWeights(weights, options);
     try {
-      return await VGGNet.#build(await configOf(source, options), source, { ...options, weights });
+      const config = await configOf(source, options);
+      checkDescribed(config, options.memoryLimit);
+      return await VGGNet.#build(config, source, { ...options, weights });
     } finally {
       await source.close();
     }

@@ -19,6 +19,10 @@ export interface LoadOptions {
   init?: InitScheme | undefined;
   /** Seeds the initialisation, and dropout: an integer from 0 to 2^32 − 1. Default 0. */
   seed?: number | undefined;
+  /** A PyTorch checkpoint that has several dicts of tensors: which to take, such as `'ema'` or `'model.ema'`. */
+  key?: string | undefined;
+  /** Compare the checksums of all values of a PyTorch checkpoint in the zip format. Default false. */
+  verify?: boolean | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
