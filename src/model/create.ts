@@ -8,6 +8,7 @@ import { openWeights } from '../weights/open.js';
 import { type Reopen, reopener } from '../weights/reopen.js';
 import type { WeightSource } from '../weights/source.js';
 import { resolveConfig, withImageOptions } from './config.js';
+import { checkDescribed } from './described.js';
 import { createBackend } from './device.js';
 import { compileModel, configOf, withStored } from './load.js';
 import { Network } from './network.js';
@@ -30,9 +31,11 @@ export async function createNetwork(model: string | Architecture, options: Creat
 export async function loadNetwork(weights: WeightsInput, options: CreateOptions): Promise<Network> {
   throwIfAborted(options.signal);
   const open = (): Promise<WeightSource> => openWeights(weights, options);
-  return withSource(open, async (source) =>
-    (await prepare(await configOf(source, options), options))(source, reopener(weights)),
-  );
+  return withSource(open, async (source) => {
+    const config = await configOf(source, options);
+    checkDescribed(config, options.memoryLimit);
+    return (await prepare(config, options))(source, reopener(weights));
+  });
 }
 
 /** A network whose weights are opened after all options were found good, since opening them may be a download. */

@@ -30,6 +30,10 @@ export interface LoadOptions {
   init?: InitScheme | undefined;
   /** Seeds the initial weights, and dropout: an integer from 0 to 2^32 − 1. Default 0. */
   seed?: number | undefined;
+  /** A PyTorch checkpoint with several dicts of tensors: which one to load, such as `'ema'` or `'model.ema'`. */
+  key?: string | undefined;
+  /** Verify the checksums of all values of a PyTorch checkpoint in the zip format. Default false. */
+  verify?: boolean | undefined;
   /** Aborts the load. */
   signal?: AbortSignal | undefined;
   /** Reports the bytes read. */
