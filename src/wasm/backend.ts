@@ -49,7 +49,7 @@ export function createWasmBackend(options: WasmOptions): Backend {
       const executable = inline ? (await import('./workers/inline.js')).InlineExecutable : RemoteExecutable;
       return executable.compile(module, plans, parameters, signal);
     },
-    transformedBytes(program) {
+    derivedBytes(program) {
       return chooseAlgorithms(program, memoryOf(program)).map((algorithm, index) => {
         const layer = program.layers[index];
         return isTransformed(algorithm) && layer?.op === 'conv2d' ? transformedBytes(layer, algorithm) : 0;
