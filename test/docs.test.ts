@@ -5,7 +5,7 @@ import { ROOT } from './support/project.js';
 
 /* The documents: their links, their length, their width. */
 
-const SKIPPED = /^(node_modules|dist|\.git|\.venv|site)$/;
+const SKIPPED = /^(node_modules|dist|site|\.git|\.cache)$/;
 
 /** All Markdown files, by their paths from the root. */
 async function documents(folder = ROOT): Promise<string[]> {
