@@ -8,6 +8,7 @@ import type { InitScheme } from '../weights/init.js';
 import { completeStream, matchWeights } from '../weights/match.js';
 import { CONFIG_KEY, decodeConfig } from '../weights/metadata.js';
 import { recogniseNaming, toCanonical } from '../weights/naming.js';
+import type { ExternalData } from '../weights/onnx/external.js';
 import type { Reopen } from '../weights/reopen.js';
 import type { StoredPrecision, WeightSource } from '../weights/source.js';
 import { type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
@@ -21,6 +22,11 @@ export interface LoadOptions {
   seed?: number | undefined;
   /** A PyTorch checkpoint that has several dicts of tensors: which to take, such as `'ema'` or `'model.ema'`. */
   key?: string | undefined;
+  /**
+   * For an ONNX model whose values are in a file beside it: that file, or each by its relative path. Default: what is
+   * in the folder of a model that is a file.
+   */
+  externalData?: ExternalData | undefined;
   /** Compare the checksums of all values of a PyTorch checkpoint in the zip format. Default false. */
   verify?: boolean | undefined;
   signal?: AbortSignal | undefined;
