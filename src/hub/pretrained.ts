@@ -1,3 +1,4 @@
+import { validatePreset } from '../image/preset.js';
 import { resolveConfig, withImageOptions } from '../model/config.js';
 import type { CreateOptions } from '../model/options.js';
 import type { Layer } from '../program/layers.js';
@@ -43,6 +44,7 @@ export interface Pretrained {
 export function describePretrained(name: string | PretrainedSet, options: PretrainedOptions): Pretrained {
   const set = typeof name === 'object' && name !== null ? name : findPretrained(name);
   const file = choosePretrainedFile(set, options.format);
+  validatePreset(set.preset);
   const { onProgress } = options;
   const at = (stage: PretrainedProgress['stage']): ((progress: LoadProgress) => void) | undefined =>
     onProgress && ((progress) => onProgress({ ...progress, stage }));

@@ -6,6 +6,7 @@ import type { WeightsInput } from '../weights/bytes/bytes.js';
 import type { LoadProgress } from '../weights/bytes/progress.js';
 import type { InitScheme } from '../weights/init.js';
 import type { NamingScheme } from '../weights/naming.js';
+import type { ExternalData } from '../weights/onnx/external.js';
 import type { SaveOptions } from '../weights/write.js';
 
 /*
@@ -32,6 +33,11 @@ export interface LoadOptions {
   seed?: number | undefined;
   /** A PyTorch checkpoint with several dicts of tensors: which one to load, such as `'ema'` or `'model.ema'`. */
   key?: string | undefined;
+  /**
+   * For an ONNX model whose values are in a file beside it: that file, or each by its relative path. Default: the files
+   * in the folder of a model that is a file.
+   */
+  externalData?: ExternalData | undefined;
   /** Verify the checksums of all values of a PyTorch checkpoint in the zip format. Default false. */
   verify?: boolean | undefined;
   /** Aborts the load. */
