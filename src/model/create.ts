@@ -24,7 +24,7 @@ export async function createNetwork(model: string | Architecture, options: Creat
   const config = resolveConfig(model, options);
   if (weights === undefined) return (await prepare(config, options))();
   const open = (): Promise<WeightSource> => openWeights(weights, options);
-  return withSource(open, async (source) => (await prepare(config, options))(source, reopener(weights)));
+  return withSource(open, async (source) => (await prepare(config, options))(source, reopener(weights, options)));
 }
 
 /** The network that a weights file describes. */
@@ -34,7 +34,7 @@ export async function loadNetwork(weights: WeightsInput, options: CreateOptions)
   return withSource(open, async (source) => {
     const config = await configOf(source, options);
     checkDescribed(config, options.memoryLimit);
-    return (await prepare(config, options))(source, reopener(weights));
+    return (await prepare(config, options))(source, reopener(weights, options));
   });
 }
 

@@ -112,7 +112,7 @@ export class Network {
     const source = await openWeights(weights, options);
     let loaded: Loaded;
     try {
-      loaded = await compileModel(this, source, { ...options, seed }, reopener(weights));
+      loaded = await compileModel(this, source, { ...options, seed }, reopener(weights, options));
     } finally {
       await source.close();
     }
