@@ -11,10 +11,10 @@ export function relu(values: usize, count: i32): void {
 
 /**
  * Dropout in place: value i is multiplied by 0 if its draw, an integer below 2^24, is below `threshold`, and by
- * `scale` = 1 / (1 − p) otherwise. The draws are those of src/program/dropout.ts: every backend drops the same values.
+ * `scale` = 1 / (1 − p) otherwise. The draws are those of src/program/dropout.ts, whose `dropoutBase` makes `base`: every
+ * backend drops the same values.
  */
-export function dropout(values: usize, count: i32, seed: u32, layer: u32, threshold: u32, scale: f32): void {
-  const base = seed * 0x9e3779b1 + layer * 0x85ebca77;
+export function dropout(values: usize, count: i32, base: u32, threshold: u32, scale: f32): void {
   for (let i = 0; i < count; i++) {
     const at = values + floatBytes(i);
     const draw = lowbias32(base + <u32>i) >> 8;

@@ -1,61 +1,29 @@
 import type { Backend } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { createWasmBackend } from '../wasm/backend.js';
-import type { Threads } from '../wasm/workers/threads.js';
 import { type FoundAdapter, findAdapter, requireAdapter } from '../webgpu/adapter.js';
-import type { GradientOptions } from './record.js';
-
-/** What a model may be asked to run on. */
-export type DeviceName = 'auto' | 'wasm' | 'webgpu' | 'reference';
+import type { DeviceName, DeviceOptions, GradientOptions } from './options.js';
 
 const DEVICE_NAMES: readonly DeviceName[] = ['auto', 'wasm', 'webgpu', 'reference'];
-
-export interface DeviceOptions {
-  /**
-   * Default 'auto': WebGPU where a GPU answers, and WebAssembly otherwise; `model.device` says which and why. A device
-   * asked for that is not here is an error, never replaced by another.
-   */
-  device?: DeviceName | undefined;
-  /** Run a forward on the caller's own thread, not in a worker. Default: only where there are no workers. */
-  inline?: boolean | undefined;
-  /** Use the kernels whose results are the same to the bit on every machine; somewhat slower. Default false. */
-  deterministic?: boolean | undefined;
-  /** Threads that compute, 1 to 256. Default 'auto': one for each core, up to 16; one where memory can't be shared. */
-  threads?: Threads | undefined;
-  /** Use Winograd's method for convolutions where it is faster; `summary()` says what it takes. Default true. */
-  winograd?: boolean | undefined;
-  /**
-   * WebAssembly: the most bytes that the memory of weights and activations may have; the model is made for less speed
-   * where that saves some. Default: what WebAssembly allows, 4 GiB.
-   */
-  memoryLimit?: number | undefined;
-  /**
-   * WebGPU: compute on this device and not on one of the model's own. It stays the caller's: `dispose()` leaves it
-   * alive, and when it is lost the model is too.
-   */
-  gpuDevice?: GPUDevice | undefined;
-}
 
 /** How long 'auto' waits for an adapter, in ms, before it goes on with WebAssembly. */
 const AUTO_WAIT = 5_000;
 
-/** Of `CreateOptions`, what chooses a backend. */
+/** What chooses a backend. */
 type BackendOptions = DeviceOptions & GradientOptions;
 
 /**
  * Finds the backend for a device.
  * @throws VGGNetError `INVALID_ARGUMENT` for an unknown name; `BACKEND_UNAVAILABLE` if it is not here; `DEVICE_LOST` if
- * a `gpuDevice` was lost before, or if the backend lacks the gradients asked for
+ * a `gpuDevice` was lost before
  */
 export async function createBackend(options: BackendOptions): Promise<Backend> {
   const backend = await findBackend(options);
-  if (options.gradients && !backend.hasGradients) {
-    throw new VGGNetError(
-      'BACKEND_UNAVAILABLE',
-      `Gradients are not part of this version on ${backend.device.backend}: leave out gradients, or use another device`,
-    );
-  }
-  return backend;
+  if (!options.gradients || backend.hasGradients) return backend;
+  throw new VGGNetError(
+    'BACKEND_UNAVAILABLE',
+    `Gradients are not part of this version on ${backend.device.backend}: use device: 'wasm', or leave out gradients`,
+  );
 }
 
 async function findBackend({ device = 'auto', ...options }: BackendOptions): Promise<Backend> {
@@ -82,9 +50,7 @@ async function findBackend({ device = 'auto', ...options }: BackendOptions): Pro
 
 /** A GPU where one answers, and WebAssembly otherwise: an adapter that computes on the CPU is the slower one. */
 async function chooseBackend(options: BackendOptions): Promise<Backend> {
-  if (options.gradients) {
-    return createOnWasm('auto: WebGPU has no gradients in this version', options);
-  }
+  if (options.gradients) return createOnWasm('auto: WebGPU has no gradients in this version', options);
   if (options.deterministic) {
     return createOnWasm('auto: only WebAssembly gives the same bits on every machine', options);
   }

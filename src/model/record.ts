@@ -1,28 +1,13 @@
 import { abortable } from '../abort.js';
 import type { Autograd, Recording, RunOptions } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import { checkCotangent, RELU_RULES, type ReluRule, resolveRequest, tapeDropped } from '../program/gradient.js';
+import { checkCotangent, RELU_RULES, resolveRequest, tapeDropped } from '../program/gradient.js';
 import { isWeighted, type Layer, parametersOf } from '../program/layers.js';
 import { assertAttached, Tensor } from '../tensor.js';
-import { checkScheme, type NamingScheme, rename, renamedShape } from '../weights/naming.js';
-import type { ForwardOptions } from './options.js';
+import { checkScheme, rename, renamedShape } from '../weights/naming.js';
+import type { BackwardOptions, GradientOptions, StateOptions } from './options.js';
 
 /* Gradients, as `VGGNet` offers them: which parameters have any, tapes, and the sums that backward passes add to. */
-
-export interface GradientOptions {
-  /**
-   * Makes `record` available. True: every learned parameter gets a gradient; a function: those for whose torchvision name
-   * it returns true, which may be none, for gradients of inputs and layers alone. Default false: nothing is kept for a
-   * backward pass.
-   */
-  gradients?: boolean | ((parameter: string) => boolean) | undefined;
-  /**
-   * Batch norms that use and keep their running statistics in train mode too: all, or those for whose torchvision path,
-   * such as 'features.1', a function returns true. Default false. Their weights and biases are trained if `gradients`
-   * says so.
-   */
-  frozenBatchNorm?: boolean | ((path: string) => boolean) | undefined;
-}
 
 /**
  * The layers with batch norms frozen.
@@ -66,13 +51,6 @@ function predicate(option: string, value: boolean | ((name: string) => boolean))
     'INVALID_ARGUMENT',
     `${option} must be true, false or a function of a name, got ${typeof value}`,
   );
-}
-
-export interface BackwardOptions<Wrt extends string = string> extends ForwardOptions {
-  /** What to give the gradients of: 'input', or layers by any of their names. Default none. */
-  wrt?: readonly Wrt[] | undefined;
-  /** 'guided' lets a ReLU pass on only what is positive, as guided backpropagation does. Default 'standard'. */
-  reluRule?: ReluRule | undefined;
 }
 
 /** What a tape is made from. */
@@ -197,7 +175,11 @@ export class Gradients {
    * The sums of the gradients, by parameter.
    * @throws VGGNetError `NO_GRADIENTS` if no parameter gets any; `INVALID_ARGUMENT` for an unknown scheme
    */
-  async read(autograd: Autograd, poolSize: number, naming: NamingScheme = 'torchvision'): Promise<Map<string, Tensor>> {
+  async read(
+    autograd: Autograd,
+    poolSize: number,
+    { naming = 'torchvision' }: StateOptions,
+  ): Promise<Map<string, Tensor>> {
     checkScheme(naming);
     if (this.trained.size === 0) {
       throw new VGGNetError(

@@ -109,6 +109,6 @@ export interface Kernels {
   ): void;
   batchStatistics(input: number, n: number, h: number, w: number, stride: number, mean: number, variance: number): void;
   relu(values: number, count: number): void;
-  dropout(values: number, count: number, seed: number, layer: number, threshold: number, scale: number): void;
+  dropout(values: number, count: number, base: number, threshold: number, scale: number): void;
   softmax(input: number, output: number, rows: number, count: number): void;
 }

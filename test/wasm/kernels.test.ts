@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { resolveConfig } from '../../src/model/config.js';
-import { createLayers, type Layer } from '../../src/program/layers.js';
-import { withPrecision } from '../../src/program/precision.js';
+import { withPrecision } from '../../src/model/precision.js';
+import type { Layer } from '../../src/program/layers.js';
+import { createLayers } from '../../src/vgg.js';
 import { compileKernels, kernelFile } from '../../src/wasm/build.js';
 import type { KernelBuild } from '../../src/wasm/kernels.js';
 

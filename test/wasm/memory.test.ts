@@ -1,7 +1,8 @@
 import { Tensor, VGGNet } from 'vggnet';
 import { describe, expect, test } from 'vitest';
 import { resolveConfig } from '../../src/model/config.js';
-import { createLayers, type Layer } from '../../src/program/layers.js';
+import type { Layer } from '../../src/program/layers.js';
+import { createLayers } from '../../src/vgg.js';
 import { compileKernels } from '../../src/wasm/build.js';
 import { Engine } from '../../src/wasm/engine/engine.js';
 import { instantiateKernels } from '../../src/wasm/engine/instance.js';

@@ -12,7 +12,7 @@ import { expectAsReference, program, type Unnamed } from '../support/kernel.js';
  */
 
 /**
- * Sums of K products as in test/kernels.test.ts, and the error of the transforms: ARCHITECTURE.md has 2e-6 of the
+ * Sums of K products as in test/kernels.test.ts, and the error of the transforms: docs/measurements.md has 2e-6 of the
  * output's deviation for F(4×4) and 5e-6 for F(6×6) in the mean, and ten times that at the worst of a layer's values.
  */
 const TOLERANCE: Record<TileSize, Tolerance> = { 4: { atol: 3e-5, rtol: 1e-5 }, 6: { atol: 1e-4, rtol: 3e-5 } };

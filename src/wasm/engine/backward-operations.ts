@@ -1,5 +1,5 @@
 import type { RunOptions } from '../../backend.js';
-import { dropoutScale, dropoutThreshold } from '../../program/dropout.js';
+import { dropoutBase, dropoutScale, dropoutThreshold } from '../../program/dropout.js';
 import type { ReluRule } from '../../program/gradient.js';
 import { type BatchNorm2d, type Conv2d, type Layer, type Linear, usesBatchStatistics } from '../../program/layers.js';
 import { numel } from '../../tensor.js';
@@ -147,7 +147,7 @@ export class BackwardOperations {
       case 'dropout':
         if (mode === 'train') {
           const scale = dropoutScale(layer.p);
-          kernels.dropout(at, numel(input.shape), seed, index, dropoutThreshold(layer.p), scale);
+          kernels.dropout(at, numel(input.shape), dropoutBase(seed, index), dropoutThreshold(layer.p), scale);
         }
         return dy;
       case 'softmax': {

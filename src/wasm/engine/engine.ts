@@ -1,5 +1,6 @@
 import type { ParameterChunk, RunOptions, StepTime } from '../../backend.js';
 import { VGGNetError } from '../../errors.js';
+import { stepLabel } from '../../program/fuse.js';
 import type { Layer } from '../../program/layers.js';
 import { allocate, numel, type TensorData } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
@@ -185,10 +186,8 @@ export class Engine {
 /** The name and algorithm of a call, for a profile. */
 function describe({ step, winograd, int8, names, output }: KernelCall): Omit<StepTime, 'ms'> {
   if (!step) return { name: `to ${output.layout}`, algorithm: '' };
-  const { layer } = step;
-  const fused = names.filter((name) => name !== layer.name);
   const algorithm = winograd ? `winograd${winograd.size}` : int8 ? 'int8' : 'direct';
-  return { name: [layer.name, ...fused].join('+'), algorithm: layer.op === 'conv2d' ? algorithm : '' };
+  return { name: stepLabel(step, names), algorithm: step.layer.op === 'conv2d' ? algorithm : '' };
 }
 
 /** A call for the first `images` images of its chunk. */

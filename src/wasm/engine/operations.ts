@@ -1,9 +1,9 @@
 import type { RunOptions } from '../../backend.js';
-import { VGGNetError } from '../../errors.js';
-import { dropoutScale, dropoutThreshold } from '../../program/dropout.js';
+import { dropoutBase, dropoutScale, dropoutThreshold } from '../../program/dropout.js';
 import type { Step } from '../../program/fuse.js';
 import { type BatchNorm2d, type Conv2d, type Layer, type Linear, usesBatchStatistics } from '../../program/layers.js';
-import { formatShape, numel } from '../../tensor.js';
+import { checkStatistics } from '../../program/shape.js';
+import { numel } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
 import { tileCount } from '../plan/algorithm.js';
 import {
@@ -106,8 +106,8 @@ export class Operations {
         this.#linear(layer, step, input, output, int8 && this.#heap.arena + workspace);
         break;
       case 'dropout': {
-        const scale = dropoutScale(layer.p);
-        kernels.dropout(from, numel(input.shape), options.seed, index, dropoutThreshold(layer.p), scale);
+        const base = dropoutBase(options.seed, index);
+        kernels.dropout(from, numel(input.shape), base, dropoutThreshold(layer.p), dropoutScale(layer.p));
         break;
       }
       case 'softmax':
@@ -200,21 +200,16 @@ export class Operations {
     const at = this.#heap.addressOf(value);
     const [n = 0, , h = 0, w = 0] = value.shape;
     if (usesBatchStatistics(layer, mode)) {
-      if (n * h * w === 1) {
-        throw new VGGNetError(
-          'INVALID_SHAPE',
-          `${layer.name}: expected more than 1 value per channel when training, got ${formatShape(value.shape)}`,
-        );
-      }
+      checkStatistics(layer, value.shape);
       // They are overwritten by the scale and shift that they become.
       const mean = slots.scale;
       const variance = slots.shift;
       this.#kernels.batchStatistics(at, n, h, w, value.stride, mean, variance);
-      this.#updates.push(this.#parameters.updateStatistics(slots, layer.channels, mean, variance, n * h * w));
-      this.#parameters.foldBatchNorm(slots, layer.channels, mean, variance);
+      this.#updates.push(this.#parameters.updateStatistics(slots, layer, mean, variance, n * h * w));
+      this.#parameters.foldBatchNorm(slots, layer, mean, variance);
       this.#stale = true;
     } else {
-      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar);
+      this.#parameters.foldBatchNorm(slots, layer, slots.runningMean, slots.runningVar);
       this.#stale = true;
     }
     this.#kernels.affine2d(at, n, h, w, value.stride, slots.scale, slots.shift, Number(relu));
@@ -227,7 +222,7 @@ export class Operations {
       if (layer.op !== 'batchNorm2d' || before?.op !== 'conv2d') continue;
       const slots = this.#parameters.norm(index);
       const { bias } = this.#parameters.conv(index - 1);
-      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar, bias);
+      this.#parameters.foldBatchNorm(slots, layer, slots.runningMean, slots.runningVar, bias);
     }
     this.#stale = false;
   }

@@ -1,6 +1,7 @@
 import type { RunOptions, StepTime } from '../../backend.js';
-import { messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
+import { disposedError, messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
 import { pause } from '../../platform/event-loop.js';
+import { SerialQueue } from '../../serial-queue.js';
 import type { TensorData } from '../../tensor.js';
 import type { Plan } from '../plan/plan.js';
 import type { Engine, RunControl } from './engine.js';
@@ -15,8 +16,7 @@ export function engineError(thrown: unknown): VGGNetError {
 /** An engine behind a queue: requests run one after another. */
 export class EngineQueue {
   #engine: Engine | undefined;
-  /** Settles, and never rejects, when all requests so far are done. */
-  #idle: Promise<unknown> = Promise.resolve();
+  readonly #queue = new SerialQueue();
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -60,17 +60,17 @@ export class EngineQueue {
   }
 
   #enqueue<T>(job: (engine: Engine) => Promise<T>): Promise<T> {
-    const result = this.#idle
-      .then(() => job(this.#live()))
-      .catch((thrown) => {
+    return this.#queue.run(async () => {
+      try {
+        return await job(this.#live());
+      } catch (thrown) {
         throw engineError(thrown);
-      });
-    this.#idle = result.catch(() => undefined);
-    return result;
+      }
+    });
   }
 
   #live(): Engine {
-    if (!this.#engine) throw new VGGNetError('DISPOSED', 'This model was disposed of');
+    if (!this.#engine) throw disposedError();
     return this.#engine;
   }
 }

@@ -3,7 +3,7 @@ import { align, BYTES, channelStride } from './layout.js';
 
 /*
  * Which algorithm computes a convolution. Costs count work and bytes in multiply-accumulates of the micro-kernel; the
- * constants were fitted to measured layers (ARCHITECTURE.md has the figures).
+ * constants were fitted to measured layers (docs/measurements.md has the figures).
  */
 
 /** How a convolution is computed: directly, in integers, or by Winograd's F(m×m, 3×3) with m = 4 or 6. */

@@ -1,5 +1,5 @@
 import type { RunOptions } from '../../backend.js';
-import { fuse, type Step } from '../../program/fuse.js';
+import { fuse, fusiblePool, type Step } from '../../program/fuse.js';
 import type { Conv2d, Layer } from '../../program/layers.js';
 import { outputShape } from '../../program/shape.js';
 import {
@@ -245,15 +245,12 @@ function chain(
     if (layer.op === 'conv2d') {
       const [n = 0, , h = 0, w = 0] = input.shape;
       if (options.algorithms[index] === 'int8') int8 = conv2dInt8Workspace(n, h, w, input.stride, options.threads);
-      const next = steps[i + 1];
-      // What was asked for is what a step makes, so a convolution with a name that is wanted keeps its output.
-      pool = next?.layer.op === 'maxPool2d' && !step.wanted;
-      winograd = chooseWinograd(options, layer, index, input, pool, budget);
-      pool &&=
-        winograd !== undefined || int8 !== undefined || poolsDirectly(layer, input.stride, input.shape[3] as number);
-      if (pool) {
-        out = outputShape((next as Step).layer, out);
-        names = (next as Step).names;
+      const next = fusiblePool(steps, i);
+      winograd = chooseWinograd(options, layer, index, input, next !== undefined, budget);
+      if (next && (winograd || int8 || poolsDirectly(layer, input.stride, w))) {
+        pool = true;
+        out = outputShape(next.layer, out);
+        names = next.names;
         i++;
       }
     }

@@ -1,5 +1,6 @@
 import type { Autograd, Executable, ParameterChunk, ParameterStream, RunOptions, StepTime } from '../../backend.js';
-import { throwIfAborted, VGGNetError } from '../../errors.js';
+import { disposedError, throwIfAborted, VGGNetError } from '../../errors.js';
+import { SerialQueue } from '../../serial-queue.js';
 import { Tensor, type TensorData } from '../../tensor.js';
 import type { MakeAutograd } from '../autograd.js';
 import type { SharedMemory } from '../engine/engine.js';
@@ -29,8 +30,8 @@ export class RemoteExecutable implements Executable {
   /** The memory with the weights, if it is shared. */
   #memory: SharedMemory | undefined;
   #loaded = false;
-  /** Settles when the last call's pool is ready: calls start in the order in which they were made. */
-  #last: Promise<unknown> = Promise.resolve();
+  /** Waits for the pool call by call, so that calls start in the order in which they were made. */
+  readonly #queue = new SerialQueue();
   /** Set once it can't be used any more. */
   #ended: VGGNetError | undefined;
 
@@ -94,7 +95,7 @@ export class RemoteExecutable implements Executable {
   }
 
   dispose(): void {
-    this.#end(new VGGNetError('DISPOSED', 'This model was disposed of'));
+    this.#end(disposedError());
   }
 
   async #load(parameters: ParameterStream, signal: AbortSignal | undefined): Promise<void> {
@@ -141,9 +142,7 @@ export class RemoteExecutable implements Executable {
 
   /** The workers, replaced by new ones if they have crashed. */
   #ready(): Promise<WorkerPool> {
-    const pool = this.#last.then(() => (this.#pool.error ? this.#heal() : this.#pool));
-    this.#last = pool.catch(() => undefined);
-    return pool;
+    return this.#queue.run(() => (this.#pool.error ? this.#heal() : this.#pool));
   }
 
   async #heal(): Promise<WorkerPool> {
