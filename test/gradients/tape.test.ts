@@ -1,9 +1,15 @@
 import { describe, expect, test } from 'vitest';
+import type { Autograd, Backend } from '../../src/backend.js';
+import { resolveConfig } from '../../src/model/config.js';
 import type { CreateOptions } from '../../src/model/options.js';
 import { VGGNet } from '../../src/model.js';
+import { createReferenceBackend } from '../../src/reference/backend.js';
 import { Tensor } from '../../src/tensor.js';
+import { createLayers } from '../../src/vgg.js';
+import { createWasmBackend } from '../../src/wasm/backend.js';
 import { saveSafetensors } from '../../src/weights/write.js';
-import { relativeError } from '../support/gradients.js';
+import { compileGenerated } from '../support/golden.js';
+import { autogradOf, relativeError } from '../support/gradients.js';
 import { expectRefused } from './refused.js';
 
 /* The interface on VGGNet: what record, backward, gradients and zeroGrad promise, on every backend that has them. */
@@ -13,7 +19,12 @@ const OPTIONS: CreateOptions = { numClasses: 5, hiddenFeatures: 12, poolSize: 2,
 const SHAPE = [2, 3, 12, 10];
 const input = (seed = 1): Tensor => Tensor.randn(SHAPE, { seed });
 
-const DEVICES: readonly (readonly [string, CreateOptions])[] = [['reference', { device: 'reference' }]];
+const DEVICES: readonly (readonly [string, CreateOptions])[] = [
+  ['reference', { device: 'reference' }],
+  ['wasm, inline', { device: 'wasm', inline: true }],
+  ['wasm, in a worker', { device: 'wasm', threads: 1 }],
+  ['wasm, on two threads', { device: 'wasm', threads: 2 }],
+];
 
 describe.each(DEVICES)('on %s', (_, device) => {
   const create = (options: CreateOptions = {}): Promise<VGGNet> =>
@@ -276,10 +287,70 @@ describe.each(DEVICES)('on %s', (_, device) => {
   });
 });
 
-test('WebGPU has no gradients yet, and auto goes to WebAssembly', async () => {
-  await expectRefused(
-    () => VGGNet.create(LIST, { ...OPTIONS, device: 'wasm', gradients: true }),
-    'BACKEND_UNAVAILABLE',
-    'Gradients',
-  );
+describe('devices', () => {
+  test("'auto' is WebAssembly for a model with gradients, and says why", async () => {
+    using model = await VGGNet.create(LIST, { ...OPTIONS, gradients: () => false });
+    expect(model.device).toMatchObject({ backend: 'wasm', reason: expect.stringMatching(/gradients/) });
+  });
+
+  test('any number of threads gives the same bits', async () => {
+    const gradientsOn = async (threads: number): Promise<Map<string, Tensor>> => {
+      using model = await VGGNet.create([24, 'M', 40, 17, 'M'], {
+        ...OPTIONS,
+        device: 'wasm',
+        threads,
+        gradients: true,
+      });
+      const tape = await model.record(Tensor.randn([3, 3, 37, 29], { seed: 2 }), ['logits', 'relu2_1']);
+      const cotangents = {
+        logits: Tensor.randn(tape.outputs.logits.shape, { seed: 3 }),
+        relu2_1: Tensor.randn(tape.outputs.relu2_1.shape, { seed: 4 }),
+      };
+      const { input: dx } = await tape.backward(cotangents, { wrt: ['input'] });
+      return new Map([...(await model.gradients()), ['input', dx]]);
+    };
+    const one = await gradientsOn(1);
+    for (const threads of [2, 3]) expect(await gradientsOn(threads)).toEqual(one);
+  });
+
+  test('too little memory is said before any is taken', async () => {
+    const options = { ...OPTIONS, device: 'wasm', inline: true, gradients: true } as const;
+    using model = await VGGNet.create(LIST, { ...options, memoryLimit: 4 * 2 ** 20 });
+    await expectRefused(() => model.record(Tensor.randn([64, 3, 32, 32]), ['logits']), 'OUT_OF_MEMORY', /MiB/, 'fewer');
+    await model.record(input(), ['logits']);
+    await expectRefused(
+      () => VGGNet.create('vgg16', { device: 'wasm', inline: true, gradients: true, memoryLimit: 700 * 2 ** 20 }),
+      'OUT_OF_MEMORY',
+      'gradients',
+    );
+  });
+
+  test('gram and its gradient are those of the reference', async () => {
+    const layers = createLayers(resolveConfig([4, 'M'], { numClasses: 2, hiddenFeatures: 4, poolSize: 1 }));
+    const on = async (backend: Backend): Promise<Autograd> =>
+      autogradOf(await compileGenerated(backend, layers, { gradients: new Set() }));
+    const [wasm, reference] = [
+      await on(createWasmBackend({ inline: true, reason: 'asked for by a test' })),
+      await on(createReferenceBackend()),
+    ];
+    for (const shape of [
+      [2, 5, 3, 7],
+      [1, 1, 1, 1],
+      [1, 300, 4, 2],
+    ]) {
+      const [n = 0, c = 0] = shape;
+      const x = Tensor.randn(shape, { seed: 1 });
+      const dg = Tensor.randn([n, c, c], { seed: 2 });
+      const expected = await reference.gram(x);
+      const actual = await wasm.gram(x);
+      expect(actual.shape).toEqual(expected.shape);
+      expect(relativeError(actual.data, expected.data)).toBeLessThan(1e-6);
+      const dx = await wasm.gramBackward(x, dg);
+      expect(dx.shape).toEqual(shape);
+      expect(relativeError(dx.data, (await reference.gramBackward(x, dg)).data)).toBeLessThan(1e-6);
+    }
+    expect(await wasm.dot(Tensor.randn([5]), Tensor.randn([5]))).toBeCloseTo(
+      await reference.dot(Tensor.randn([5]), Tensor.randn([5])),
+    );
+  });
 });

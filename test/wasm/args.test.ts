@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import * as args from '../../src/wasm/plan/args.js';
+import * as backward from '../../src/wasm/plan/args-backward.js';
 import { ARGUMENT_BYTES } from '../../src/wasm/plan/memory.js';
 
 /* The descriptions of the argument structs, against the classes in the kernels' source. */
@@ -22,6 +23,13 @@ const STRUCTS: readonly Struct[] = [
   { file: 'pool', name: 'MaxPool2dArgs', description: args.MAX_POOL2D },
   { file: 'linear-common', name: 'LinearArgs', description: args.LINEAR },
   { file: 'gemm', name: 'GemmArgs', base: 'Epilogue', description: args.GEMM },
+  { file: 'conv2d-backward', name: 'FlipConv2dArgs', description: backward.FLIP_CONV2D },
+  { file: 'conv2d-backward', name: 'Conv2dWeightGradientArgs', description: backward.CONV2D_WEIGHT_GRADIENT },
+  { file: 'linear-backward', name: 'LinearBackwardArgs', description: backward.LINEAR_BACKWARD },
+  { file: 'pool-backward', name: 'MaxPool2dArgmaxArgs', description: backward.MAX_POOL2D_ARGMAX },
+  { file: 'elementwise-backward', name: 'ElementwiseBackwardArgs', description: backward.ELEMENTWISE_BACKWARD },
+  { file: 'batchnorm2d-backward', name: 'ChannelSumsArgs', description: backward.CHANNEL_SUMS },
+  { file: 'batchnorm2d-backward', name: 'BatchNorm2dBackwardArgs', description: backward.BATCH_NORM2D_BACKWARD },
 ];
 
 /** The class that `name` extends, and its own fields with their types. */
