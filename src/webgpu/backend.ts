@@ -5,15 +5,15 @@ import { DeviceSource, type DeviceSourceOptions } from './device.js';
 import { WebGPUExecutable } from './executable.js';
 
 export interface WebGPUOptions extends DeviceSourceOptions {
-  /** The adapter to make devices from; not needed with a `gpuDevice`. */
+  /** The adapter to request devices from; not needed with a `gpuDevice`. */
   readonly found?: FoundAdapter | undefined;
   /** Why this backend was chosen, for `DeviceInfo`. */
   readonly reason: string;
 }
 
 /**
- * The kernels of shaders/ on a GPU.
- * @throws VGGNetError `INVALID_ARGUMENT` if `gpuDevice` is no GPUDevice
+ * Runs the kernels of shaders/ on a GPU.
+ * @throws VGGNetError `INVALID_ARGUMENT` if `gpuDevice` is not a GPUDevice
  */
 export function createWebGPUBackend(options: WebGPUOptions): Backend {
   const { found, gpuDevice, reason } = options;

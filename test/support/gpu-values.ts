@@ -9,7 +9,7 @@ import { packedLayout, packPiece } from '../../src/webgpu/ops/pack.js';
 import { expectClose } from './close.js';
 import type { GPUKernels } from './gpu-kernels.js';
 
-/* Values and places for the tests of single kernels. */
+/* Values and buffers for the tests of single kernels. */
 
 /** Uniform from −1 to 1, the same for the same name. */
 export function random(name: string, shape: readonly number[]): Tensor {

@@ -126,18 +126,17 @@ describe('gemm', () => {
         const x = new Tensor(a.data.slice(z * m * k4 * 4, (z + 1) * m * k4 * 4), [m, k4 * 4]);
         expected.set(reference.linear(x, dense(k4 * 4, n4 * 4), part).data, z * m * n4 * 4);
       }
-      // The largest tile's second form would cost a software adapter more to compile than it can show.
-      for (const form of tile === GEMM_TILES[0] ? (['plain'] as const) : (['plain', 'rows'] as const)) {
+      // The largest tile's second kind would cost a software adapter more to compile than it can show.
+      for (const kind of tile === GEMM_TILES[0] ? (['plain'] as const) : (['plain', 'linear'] as const)) {
         const y = gpu.empty(2 * m * n4 * 16);
-        const factor = gpu.upload(form === 'plain' ? b.data : turned);
+        const factor = gpu.upload(kind === 'plain' ? b.data : turned);
         const dispatch = gemm({
-          ...{ label: form, form, tile, batch: 2, m, n4, k4, kStep: 0, strides: [m * k4, k4 * 4 * n4, m * n4] },
-          ...{ rows: n4 * 4, firstColumn: 0, columns: n4 * 4, yPitch: n4, f16: false },
-          ...{ bias: false, scale: false, relu: false, pool: false },
+          ...{ label: kind, kind, tile, batch: 2, f16: false, m, n4, k4 },
+          ...{ aStride: m * k4, bStride: k4 * 4 * n4, yStride: m * n4, rows: n4 * 4, columns: n4 * 4, yPitch: n4 },
           views: { a: gpu.upload(a.data), b: factor, bias: factor, scale: factor, y },
         });
         await gpu.run([dispatch]);
-        const what = `${form} ${m} × ${n4 * 4} × ${k4 * 4}`;
+        const what = `${kind} ${m} × ${n4 * 4} × ${k4 * 4}`;
         expectClose(await gpu.download(y), expected, { atol: 1e-5, rtol: 1e-5, what });
       }
     }

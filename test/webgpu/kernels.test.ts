@@ -3,7 +3,7 @@ import type { BatchNorm2d } from '../../src/program/layers.js';
 import * as batchNormReference from '../../src/reference/batch-norm.js';
 import * as reference from '../../src/reference/kernels.js';
 import { Tensor } from '../../src/tensor.js';
-import { batchNorm2d, batchNorm2dTrain, batchNormScratchBytes } from '../../src/webgpu/ops/batch-norm.js';
+import { batchNorm2d, batchNorm2dScratchBytes, batchNorm2dTrain } from '../../src/webgpu/ops/batchnorm2d.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import { dropout, relu } from '../../src/webgpu/ops/elementwise.js';
 import { adaptiveAvgPool2d, maxPool2d } from '../../src/webgpu/ops/pool.js';
@@ -140,7 +140,7 @@ describe('batchNorm2d', () => {
       bias: vector(gpu, parameters.bias),
       runningMean: vector(gpu, parameters.running_mean),
       runningVar: vector(gpu, parameters.running_var),
-      scratch: gpu.empty(batchNormScratchBytes(a)),
+      scratch: gpu.empty(batchNorm2dScratchBytes(a)),
     };
     // x − mean is off by a unit of x, 30 · 2^-24, before it is scaled by up to 1 / √0.5.
     const tolerance = { atol: 5e-6, rtol: 1e-5, shape };

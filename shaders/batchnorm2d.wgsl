@@ -1,12 +1,15 @@
 /*
- * Batch norm of an activation (N, H, W, CP): y = (x − mean) / √(variance + eps) · weight + bias, channel by channel.
- * In train mode mean and variance are the batch's: `sums` and `statistics` run for the mean, then with SQUARES for
- * the squares around it. Vectors of channels (CP) throughout.
+ * Batch normalization over (N, H, W) of each channel: x (N, H, W, CP) → y (N, H, W, CP), float32,
+ *   y = (x − mean) / √(variance + eps) · weight + bias
+ * with vectors mean, variance, weight and bias of CP values, eps = 1e-5. Source: Ioffe and Szegedy, "Batch
+ * Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015. In train mode mean and
+ * variance are the batch's: `sums` and `statistics` run for the mean, then with SQUARES for the squares around it. In
+ * eval mode `fold` makes the factor and addend of the convolution before it.
  */
 override SQUARES: bool = false;
 
 struct Params {
-  /* normalise: vectors of x. sums, statistics: pixels. fold: vectors of channels. */
+  /* normalize: vectors of x. sums, statistics: pixels. fold: vectors of channels. */
   count: u32,
   c4: u32,
   blocks: u32,
@@ -28,7 +31,7 @@ const COLUMNS = 8u;
 @group(0) @binding(6) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
-fn normalise(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+fn normalize(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
   if (i >= p.count) {
     return;
@@ -41,7 +44,7 @@ fn normalise(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
   y[i] = v;
 }
 
-/* `x` is the convolution's bias here. */
+/* scale = weight / √(variance + eps), shift = (x − mean) · scale + bias, where x is the convolution's bias. */
 @group(0) @binding(5) var<storage, read_write> scale: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> shift: array<vec4f>;
 @group(0) @binding(7) var<uniform> folds: Params;
@@ -56,7 +59,7 @@ fn fold(@builtin(global_invocation_id) id: vec3u) {
   }
 }
 
-/* Scratch, of which other parts are written in the same pass: so never bound as read-only. */
+/* Scratch. Never bound as read-only, as the same pass writes other parts of the buffer. */
 @group(0) @binding(1) var<storage, read_write> center: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4f>;
 @group(0) @binding(3) var<uniform> q: Params;
@@ -101,7 +104,7 @@ fn sums(
 @group(0) @binding(1) var<storage, read_write> statistic: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> running: array<vec4f>;
 
-/* The mean, or the biased variance; the running one moves a tenth of the way to the mean or the unbiased variance. */
+/* The mean or the biased variance. The running one moves a tenth of the way to the mean or the unbiased variance. */
 @compute @workgroup_size(64)
 fn statistics(@builtin(global_invocation_id) id: vec3u) {
   let c = id.x;
