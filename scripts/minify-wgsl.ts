@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 /*
- * A small minifier for the shaders of this package, which the build runs. It drops comments and spaces, and shortens the
- * names that a shader declares. Entry points and override constants keep theirs, since src/webgpu/ops/ refers to them.
+ * A small minifier for the shaders of this package, which the build runs. It drops comments and spaces, and shortens
+ * the names that a shader declares. Entry points and override constants keep theirs, since src/webgpu/ops/ refers to
+ * them.
  *
  * A name gets the same short name in all shaders, so that lines which they share stay equal and compress well, and so
  * that shadowing is preserved. Names that never occur in the same function may share a short name. Members of structs

@@ -1,7 +1,7 @@
 /*
  * Batch normalization over (N, H, W) of each channel: x (N, H, W, CP) → y (N, H, W, CP), float32,
  *   y = (x − mean) / √(variance + eps) · weight + bias
- * with vectors mean, variance, weight and bias of CP values, eps = 1e-5. Source: Ioffe and Szegedy, "Batch
+ * with vectors mean, variance, weight and bias of CP values. Source: Ioffe and Szegedy, "Batch
  * Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015. In train mode mean and
  * variance are the batch's: `sums` and `statistics` run for the mean, then with SQUARES for the squares around it. In
  * eval mode `fold` makes the factor and addend of the convolution before it.
@@ -14,9 +14,10 @@ struct Params {
   c4: u32,
   blocks: u32,
   relu: u32,
+  eps: f32,
+  momentum: f32,
 }
 
-const EPS = 1e-5f;
 /* Pixels that a workgroup adds up, in LANES lanes, for COLUMNS vectors of channels. */
 const BLOCK = 512u;
 const LANES = 8u;
@@ -37,7 +38,7 @@ fn normalize(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
     return;
   }
   let c = i % p.c4;
-  var v = (x[i] - mean[c]) / sqrt(variance[c] + EPS) * weight[c] + bias[c];
+  var v = (x[i] - mean[c]) / sqrt(variance[c] + p.eps) * weight[c] + bias[c];
   if (p.relu > 0u) {
     v = select(v, vec4f(), (bitcast<vec4u>(v) - vec4u(0x80000000u)) <= vec4u(0x7f800000u));
   }
@@ -53,7 +54,7 @@ fn normalize(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
 fn fold(@builtin(global_invocation_id) id: vec3u) {
   let c = id.x;
   if (c < folds.count) {
-    let s = weight[c] / sqrt(variance[c] + EPS);
+    let s = weight[c] / sqrt(variance[c] + folds.eps);
     scale[c] = s;
     shift[c] = (x[c] - mean[c]) * s + bias[c];
   }
@@ -104,7 +105,7 @@ fn sums(
 @group(0) @binding(1) var<storage, read_write> statistic: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> running: array<vec4f>;
 
-/* The mean or the biased variance. The running one moves a tenth of the way to the mean or the unbiased variance. */
+/* The mean or the biased variance. The running one moves towards the mean or the unbiased variance. */
 @compute @workgroup_size(64)
 fn statistics(@builtin(global_invocation_id) id: vec3u) {
   let c = id.x;
@@ -120,5 +121,5 @@ fn statistics(@builtin(global_invocation_id) id: vec3u) {
   if (SQUARES) {
     divisor = f32(q.count - 1u);
   }
-  running[c] = 0.9f * running[c] + 0.1f * sum / divisor;
+  running[c] = (1f - q.momentum) * running[c] + q.momentum * sum / divisor;
 }

@@ -10,7 +10,7 @@ struct Params {
   c4: u32,
   c: u32,
   hw: u32,
-  start: u32,
+  base: u32,
   threshold: u32,
   scale: f32,
 }
@@ -31,7 +31,7 @@ fn relu(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 
 /* The same numbers as `dropoutHash` in src/program/dropout.ts. */
 fn draw(index: vec4u) -> vec4u {
-  var v = index + vec4u(p.start);
+  var v = index + vec4u(p.base);
   v = (v ^ (v >> vec4u(16u))) * 0x7feb352du;
   v = (v ^ (v >> vec4u(15u))) * 0x846ca68bu;
   return (v ^ (v >> vec4u(16u))) >> vec4u(8u);

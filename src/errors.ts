@@ -67,3 +67,8 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
     throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal', { cause: signal.reason });
   }
 }
+
+/** The error of a call to a model after `dispose()`. */
+export function disposedError(): VGGNetError {
+  return new VGGNetError('DISPOSED', 'This model has been disposed; create it again');
+}

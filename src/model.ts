@@ -1,12 +1,14 @@
 import { abortable } from './abort.js';
 import type { Backend, DeviceInfo, Executable, GPUExecutable, RunOptions } from './backend.js';
 import { throwIfAborted, VGGNetError } from './errors.js';
+import { GPUTensor } from './gpu-tensor.js';
 import type { PretrainedSet } from './hub/catalog.js';
 import type { PretrainedOptions } from './hub/pretrained.js';
-import { isDrawable } from './image/canvas.js';
+import { type Drawable, isDrawable } from './image/canvas.js';
 import type { ImageInput } from './image/decode.js';
 import { loadImageNetLabels } from './image/labels.js';
 import { imageToTensor } from './image/preprocess.js';
+import type { ImagePreset } from './image/preset.js';
 import { type Prediction, topClasses } from './model/classify.js';
 import { type Architecture, resolveConfig, type VGGConfig } from './model/config.js';
 import { createBackend } from './model/device.js';
@@ -31,7 +33,6 @@ import type { PrecisionOptions } from './program/precision.js';
 import { inferShapes } from './program/shape.js';
 import { checkSeed } from './random.js';
 import { assertAttached, formatShape, Tensor } from './tensor.js';
-import { GPUTensor } from './webgpu/tensor.js';
 import type { WeightsInput } from './weights/bytes/bytes.js';
 import type { NamingScheme } from './weights/naming.js';
 import { openWeights } from './weights/open.js';
@@ -322,8 +323,20 @@ export class VGGNet {
     if (checkPlace(options.output) === 'cpu') return imageToTensor(image, preset, options);
     const gpu = this.#gpu();
     // What the platform has decoded goes to the GPU as it is, and the same shader's arithmetic gives the same bits.
-    if (isDrawable(image)) return abortable(gpu.picture(image, preset), options.signal);
+    if (isDrawable(image)) return abortable(this.#picture(gpu, image, preset), options.signal);
     return gpu.upload(await imageToTensor(image, preset, options));
+  }
+
+  async #picture(gpu: GPUExecutable, source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
+    const device = await gpu.device();
+    const { pictureToTensor } = await import('./webgpu/image.js');
+    try {
+      return await pictureToTensor(device, source, preset);
+    } catch (error) {
+      // A model that was disposed meanwhile has taken its device along.
+      this.#checkLive();
+      throw error;
+    }
   }
 
   /** The class names: the model's own, ImageNet's for 1000 classes, or 'class 0', 'class 1', …. */
@@ -340,7 +353,7 @@ export class VGGNet {
    */
   summary(inputShape?: readonly number[]): ModelSummary {
     const usual = usualShape(this.config, this.#layers);
-    const transformed = this.#backend.transformedBytes?.({ layers: this.#layers, inputShape: usual });
+    const transformed = this.#backend.derivedBytes?.({ layers: this.#layers, inputShape: usual });
     return summarize(this.config, this.#layers, inputShape ?? usual, transformed);
   }
 

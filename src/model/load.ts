@@ -188,13 +188,15 @@ async function openParameters(
 async function rounded(
   stream: ParameterStream,
   layers: readonly Layer[],
-  { rounds = [] }: Backend,
+  { roundsWeights = [] }: Backend,
   stored: ReadonlyMap<string, StoredPrecision> = new Map(),
 ): Promise<ParameterStream> {
   const open = layers.filter((layer) => {
     if (!isWeighted(layer)) return false;
     const { precision = 'fp32' } = layer;
-    return precision !== 'fp32' && precision !== stored.get(layer.path)?.precision && !rounds.includes(precision);
+    return (
+      precision !== 'fp32' && precision !== stored.get(layer.path)?.precision && !roundsWeights.includes(precision)
+    );
   });
   if (open.length === 0) return stream;
   const { roundedStream } = await import('../weights/quantize/stream.js');

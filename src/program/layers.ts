@@ -18,10 +18,14 @@ export interface Conv2d extends Named {
   /** In int8: the largest input that is told from larger ones. Default: the largest of each image. */
   readonly inputRange?: number;
 }
-/** Batch norm over (N, H, W) of each channel, eps 1e-5, momentum 0.1. */
+/** Batch norm over (N, H, W) of each channel. */
 export interface BatchNorm2d extends Named {
   readonly op: 'batchNorm2d';
   readonly channels: number;
+  /** Added to the variance. PyTorch's default is 1e-5. */
+  readonly eps: number;
+  /** In train mode: how far the running statistics move towards the batch's. PyTorch's default is 0.1. */
+  readonly momentum: number;
 }
 export interface ReLU extends Named {
   readonly op: 'relu';
@@ -84,6 +88,9 @@ export function createLayers(config: VGGConfig): Layer[] {
   ];
 }
 
+/** The defaults of torch.nn.BatchNorm2d. */
+const BATCH_NORM = { eps: 1e-5, momentum: 0.1 };
+
 /** Walks the list: an integer is a convolution (batch norm) ReLU, 'M' a max-pool. */
 export function createConvLayers(architecture: Architecture, inChannels: number, batchNorm: boolean): Layer[] {
   const layers: Layer[] = [];
@@ -100,7 +107,7 @@ export function createConvLayers(architecture: Architecture, inChannels: number,
     }
     const at = `${block}_${index}`;
     layers.push({ op: 'conv2d', name: `conv${at}`, path: path(), inChannels: channels, outChannels: entry });
-    if (batchNorm) layers.push({ op: 'batchNorm2d', name: `bn${at}`, path: path(), channels: entry });
+    if (batchNorm) layers.push({ op: 'batchNorm2d', name: `bn${at}`, path: path(), channels: entry, ...BATCH_NORM });
     layers.push({ op: 'relu', name: `relu${at}`, path: path() });
     channels = entry;
     index++;

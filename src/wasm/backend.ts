@@ -49,7 +49,7 @@ export function createWasmBackend(options: WasmOptions): Backend {
       const made = inline ? (await import('./workers/inline.js')).InlineExecutable : WorkerExecutable;
       return made.compile(module, plans, parameters, signal);
     },
-    transformedBytes(program) {
+    derivedBytes(program) {
       return chooseForms(program, memoryOf(program)).map((form, index) => {
         const layer = program.layers[index];
         return isTransformed(form) && layer?.op === 'conv2d' ? transformedBytes(layer, form) : 0;

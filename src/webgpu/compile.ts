@@ -39,7 +39,7 @@ function dispatchesFor(call: KernelCall, context: Context, parameters: Parameter
   if (step?.batchNorm) {
     const statistics = { runningMean: view, runningVar: view };
     const vectors = { convBias: view, weight: view, bias: view, scale: view, shift: view };
-    dispatches.push(...foldBatchNorm(step.batchNorm.channels, { ...statistics, ...vectors }));
+    dispatches.push(...foldBatchNorm(step.batchNorm, { ...statistics, ...vectors }));
   }
   return dispatches;
 }

@@ -69,7 +69,7 @@ export class Derived {
 
   #fold(conv: Conv2d, norm: BatchNorm2d): ReturnType<typeof foldBatchNorm> {
     const of = (key: string): BufferView => this.#parameters.view(norm, key);
-    return foldBatchNorm(norm.channels, {
+    return foldBatchNorm(norm, {
       convBias: this.#parameters.view(conv, 'bias'),
       runningMean: of('running_mean'),
       runningVar: of('running_var'),

@@ -31,8 +31,8 @@ export interface DeviceSourceOptions {
 }
 
 /**
- * Makes devices. All executables of a backend share one device: the first to need it makes it, and the last destroys it.
- * The first to need it after a loss makes a new one.
+ * Makes devices. All executables of a backend share one device: the first to need it makes it, and the last destroys
+ * it. The first to need it after a loss makes a new one.
  */
 export class DeviceSource {
   readonly #options: DeviceSourceOptions;

@@ -1,13 +1,12 @@
 import { abortable } from '../abort.js';
 import type { Executable, GPUExecutable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
-import { throwIfAborted, VGGNetError } from '../errors.js';
-import type { Drawable } from '../image/canvas.js';
-import type { ImagePreset } from '../image/preset.js';
+import { disposedError, throwIfAborted, VGGNetError } from '../errors.js';
+import type { GPUTensor } from '../gpu-tensor.js';
+import { SerialQueue } from '../serial-queue.js';
 import { Tensor } from '../tensor.js';
 import type { DeviceSource } from './device.js';
 import type { OutputLocation } from './readback.js';
 import { Session } from './session.js';
-import type { GPUTensor } from './tensor.js';
 import { upload } from './upload.js';
 
 export interface ExecutableOptions {
@@ -18,8 +17,8 @@ export interface ExecutableOptions {
 }
 
 /**
- * Queues runs for a session, and recreates the session on another device when its device is lost. It keeps a copy of the
- * running statistics that training has changed, so that they outlive the device.
+ * Queues runs for a session, and recreates the session on another device when its device is lost. It keeps a copy of
+ * the running statistics that training has changed, so that they outlive the device.
  */
 export class WebGPUExecutable implements Executable, GPUExecutable {
   readonly #options: ExecutableOptions;
@@ -28,8 +27,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   #session: Session | undefined;
   #statistics: ReadonlyMap<string, Float32Array> | undefined;
   #disposed = false;
-  /** Settles when all queued work is done; never rejects. */
-  #idle: Promise<unknown> = Promise.resolve();
+  readonly #queue = new SerialQueue();
 
   private constructor(options: ExecutableOptions) {
     this.#options = options;
@@ -39,7 +37,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
     this.#ended.catch(() => undefined);
   }
 
-  /** @throws VGGNetError `BACKEND_UNAVAILABLE`, `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`, or the stream's */
+  /** @throws VGGNetError `BACKEND_UNAVAILABLE`, `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`; the stream's */
   static async compile(
     options: ExecutableOptions,
     parameters: ParameterStream,
@@ -98,13 +96,6 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
     return this.#enqueue(async ({ context }) => context.device);
   }
 
-  picture(source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
-    return this.#enqueue(async ({ context }) => {
-      const { pictureToTensor } = await import('./image.js');
-      return pictureToTensor(context, source, preset);
-    });
-  }
-
   upload(tensor: Tensor): Promise<GPUTensor> {
     const own = new Tensor(tensor.data.slice(), tensor.shape);
     return this.#enqueue(({ context }) => upload(context, own));
@@ -113,7 +104,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#end(new VGGNetError('DISPOSED', 'This model was disposed of'));
+    this.#end(disposedError());
     this.#close();
   }
 
@@ -140,8 +131,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   }
 
   #enqueue<T>(work: (session: Session) => Promise<T>): Promise<T> {
-    const result = this.#idle.then(async () => work(await this.#live()));
-    this.#idle = result.catch(() => undefined);
+    const result = this.#queue.run(async () => work(await this.#live()));
     return Promise.race([result, this.#ended]);
   }
 
@@ -180,6 +170,6 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   }
 
   #checkLive(): void {
-    if (this.#disposed) throw new VGGNetError('DISPOSED', 'This model was disposed of');
+    if (this.#disposed) throw disposedError();
   }
 }

@@ -1,5 +1,7 @@
 import type { RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted } from '../errors.js';
+import type { GPUTensor } from '../gpu-tensor.js';
+import { stepLabel } from '../program/fuse.js';
 import { numel, Tensor } from '../tensor.js';
 import type { ActivationBuffers } from './activations.js';
 import { Commands, type Work } from './commands.js';
@@ -10,7 +12,6 @@ import type { Parameters } from './parameters.js';
 import { type Chain, type KernelCall, type PlacedValue, type Plan, valueBytes } from './plan.js';
 import { type OutputLocation, Readback } from './readback.js';
 import { dispatchesOf, extraction, isDense, type KernelBuffers, tensorBytes } from './steps.js';
-import type { GPUTensor } from './tensor.js';
 
 /** What a forward runs with. */
 export interface Resources {
@@ -108,13 +109,13 @@ export class Forward {
           this.#fold(encoder, entries);
         },
         steps: entries.map(({ call, at }) => ({
-          label: nameOf(call),
+          label: labelOf(call),
           encode: (pass) => commands.encode(pass, at, at + 1),
         })),
         after: stage.copyOut,
       });
       for (const [i, { call }] of entries.entries()) {
-        const name = nameOf(call);
+        const name = labelOf(call);
         const ms = (times.get(name)?.ms ?? 0) + (measured[i] as number);
         times.set(name, { name, algorithm: algorithmOf(call), ms });
       }
@@ -228,11 +229,11 @@ function workOf(
   const entries = chain.calls.map((call) => {
     const at = work.length;
     const requested = [...new Set(options.outputs)].filter((name) => call.names.includes(name));
-    work.push({ label: nameOf(call), dispatches: dispatchesOf(call, buffers, options) });
+    work.push({ label: labelOf(call), dispatches: dispatchesOf(call, buffers, options) });
     if (requested.length > 0) {
       const result = parts.activations.view('result', tensorBytes(call.output));
       const dispatches = extraction(call.output, viewOf(parts, call.output), result);
-      work.push({ label: `reading ${nameOf(call)}`, dispatches });
+      work.push({ label: `reading ${labelOf(call)}`, dispatches });
     }
     return { call, at, requested };
   });
@@ -255,10 +256,8 @@ function viewOf({ activations }: Resources, value: PlacedValue): BufferView {
   return activations.view(value.side, valueBytes(value));
 }
 
-/** The layer's name, with those of the layers fused into it. */
-function nameOf({ step, names, output }: KernelCall): string {
-  if (!step) return `to ${output.layout}`;
-  return [step.layer.name, ...names.filter((name) => name !== step.layer.name)].join('+');
+function labelOf({ step, names, output }: KernelCall): string {
+  return step ? stepLabel(step, names) : `to ${output.layout}`;
 }
 
 function algorithmOf({ conv }: KernelCall): string {

@@ -1,12 +1,12 @@
 import { VGGNetError } from '../errors.js';
+import { GPUTensor } from '../gpu-tensor.js';
 import { type Drawable, loaded, sizeOf } from '../image/canvas.js';
 import { checkImageSize } from '../image/limits.js';
 import { type CropAxis, channelTable, cropAxis } from '../image/preprocess.js';
 import { type ImagePreset, presetChannels } from '../image/preset.js';
 import { createFilter, type Filter, shorterSideSize } from '../image/resize.js';
-import type { Context } from './context.js';
+import { Context } from './context.js';
 import { uniformWords } from './ops/dispatch.js';
-import { GPUTensor } from './tensor.js';
 import * as USAGE from './usage.js';
 
 /*
@@ -15,6 +15,15 @@ import * as USAGE from './usage.js';
 
 /** Of a picture's texture: COPY_SRC, COPY_DST, TEXTURE_BINDING and RENDER_ATTACHMENT. */
 const TEXTURE_USAGE = 0x1 | 0x2 | 0x4 | 0x10;
+
+/** One for each device, since a context observes the device's loss. */
+const contexts = new WeakMap<GPUDevice, Context>();
+
+function contextOf(device: GPUDevice): Context {
+  const context = contexts.get(device) ?? new Context(device, { owned: false });
+  contexts.set(device, context);
+  return context;
+}
 
 /** `Params` of shaders/image.wgsl. */
 export const IMAGE_PARAMS = [
@@ -32,15 +41,16 @@ export const IMAGE_PARAMS = [
 ] as const;
 
 /**
- * Turns a picture into a tensor (1, C, H, W) by the preset, with the same bits as `preprocess`.
+ * Turns a picture into a tensor (1, C, H, W) by the preset, with the same bits as `preprocess`. The caller owns the
+ * buffer.
  * @throws VGGNetError `INVALID_IMAGE` if it has no pixels; `IMAGE_TOO_LARGE`; `IO` if it is from another origin and was
  * loaded without CORS; `OUT_OF_MEMORY`, `GPU_ERROR`, `DEVICE_LOST`
  */
-export async function pictureToTensor(context: Context, source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
+export async function pictureToTensor(device: GPUDevice, source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
   if ('decode' in source) await loaded(source);
   const { width, height } = sizeOf(source);
+  const context = contextOf(device);
   checkSize(context, width, height);
-  const { device } = context;
   const made = context.attempt('a picture', () => createTexture(device, width, height));
   const texture = made.result;
   try {
@@ -52,7 +62,7 @@ export async function pictureToTensor(context: Context, source: Drawable, preset
   }
 }
 
-/** Copies a picture to a texture, through a bitmap if the platform does not copy such a source, as with video frames. */
+/** Copies a picture to a texture. Sources that the platform does not copy, such as video frames, go through a bitmap. */
 async function copyPicture(context: Context, source: Drawable, texture: GPUTexture): Promise<void> {
   const copy = async (one: Drawable): Promise<void> => {
     const { checked } = context.attempt('a picture', () => {

@@ -1,8 +1,8 @@
 import type { RunOptions } from '../backend.js';
 import { VGGNetError } from '../errors.js';
-import { fuse, type Step } from '../program/fuse.js';
+import { fuse, fusiblePool, type Step } from '../program/fuse.js';
 import type { Layer } from '../program/layers.js';
-import { outputShape } from '../program/shape.js';
+import { inferShapes, outputShape } from '../program/shape.js';
 import { formatShape, numel } from '../tensor.js';
 import type { Capabilities } from './kernel.js';
 import { batchNorm2dScratchBytes } from './ops/batchnorm2d.js';
@@ -17,8 +17,8 @@ import type { PackedLayout } from './ops/pack.js';
  */
 
 /**
- * 'nchw' is PyTorch's order; 'nhwc' has the channels padded to a multiple of 4; 'rows' is (N, F) in PyTorch's order with
- * each image's values padded to a multiple of 4. An (N, F) tensor is 'nhwc' and 'rows' at once.
+ * 'nchw' is PyTorch's order; 'nhwc' has the channels padded to a multiple of 4; 'rows' is (N, F) in PyTorch's order
+ * with each image's values padded to a multiple of 4. An (N, F) tensor is 'nhwc' and 'rows' at once.
  */
 export type Layout = 'nchw' | 'nhwc' | 'rows';
 /** A step reads one buffer of a pair and writes the other; 'classifierInput' gathers the results of all parts. */
@@ -106,7 +106,12 @@ export function makePlan(planner: PlanOptions, shape: readonly number[], options
   const { limits } = planner.capabilities;
   const limit = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
   const steps = fuse(planner.layers, options.outputs, options.mode);
-  checkStatistics(steps, shape, options);
+  if (options.mode === 'train')
+    inferShapes(
+      steps.map(({ layer }) => layer),
+      shape,
+      'train',
+    );
   const batch = shape[0] as number;
   const chainOf = (some: readonly Step[], images: number): Chain =>
     planChain(planner, some, { layout: 'nchw', shape: [images, ...shape.slice(1)], side: 'a' });
@@ -149,20 +154,6 @@ function imagesAtOnce({ calls, first }: Chain, batch: number, bytes: number): nu
     ...calls.flatMap((call) => [valueBytes(call.output), ...call.scratchBytes]),
   );
   return Math.max(1, Math.min(batch, Math.floor(bytes / largest)));
-}
-
-function checkStatistics(steps: readonly Step[], shape: readonly number[], { mode }: RunOptions): void {
-  if (mode === 'eval') return;
-  let current = shape;
-  for (const { layer } of steps) {
-    if (layer.op === 'batchNorm2d' && numel(current) === (current[1] as number)) {
-      throw new VGGNetError(
-        'INVALID_SHAPE',
-        `${layer.name}: expected more than 1 value per channel when training, got ${formatShape(current)}`,
-      );
-    }
-    current = outputShape(layer, current);
-  }
 }
 
 /** Adds the sizes of the buffers, each of which must fit a binding. */
@@ -230,15 +221,13 @@ function planChain(planner: PlanOptions, steps: readonly Step[], first: PlacedVa
       continue;
     }
     if (layer.op === 'conv2d') {
-      const next = steps[i + 1];
-      // What was asked for is what a call makes, so a convolution with a name that is wanted is not pooled.
-      const pool = next?.layer.op === 'maxPool2d' && !step.wanted;
+      const pool = fusiblePool(steps, i);
       const { n, h, w } = activation(current);
       const { f16 } = planner.weights(layer);
-      const fused = { batchNorm: step.batchNorm !== undefined, relu: step.relu, pool };
+      const fused = { batchNorm: step.batchNorm !== undefined, relu: step.relu, pool: pool !== undefined };
       const conv = planConv2d({ n, h, w, ...layer, f16 }, fused, planner.capabilities);
-      const names = pool ? next.names : step.names;
-      push({ step, conv, names, scratchBytes: conv.scratchBytes }, 'nhwc', pool ? outputShape(next.layer, out) : out);
+      const { names } = pool ?? step;
+      push({ step, conv, names, scratchBytes: conv.scratchBytes }, 'nhwc', pool ? outputShape(pool.layer, out) : out);
       if (pool) i++;
       continue;
     }

@@ -1,5 +1,6 @@
 import type { ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
+import { GPUTensor } from '../gpu-tensor.js';
 import { type Layer, parametersOf } from '../program/layers.js';
 import { numel, Tensor } from '../tensor.js';
 import { ActivationBuffers } from './activations.js';
@@ -10,7 +11,6 @@ import { Forward, resultBytes } from './forward.js';
 import { Parameters } from './parameters.js';
 import { makePlan, type Plan } from './plan.js';
 import type { OutputLocation } from './readback.js';
-import { GPUTensor } from './tensor.js';
 
 /** Forwards kept ready: those for the most recently used input shapes. */
 const MAX_FORWARDS = 8;
@@ -22,6 +22,7 @@ export class Session {
   readonly #parameters: Parameters;
   readonly #activations: ActivationBuffers;
   readonly #derived: Derived;
+  /** The least recently used one first. */
   readonly #forwards = new Map<string, Forward>();
 
   private constructor(context: Context, layers: readonly Layer[], parameters: Parameters) {
@@ -177,13 +178,13 @@ export class Session {
       derived: this.#derived,
     };
     const forward = this.#forwards.get(key) ?? (await Forward.prepare(resources, options));
-    // A map keeps the order of insertion, so the least recently used forward comes first.
+    // Inserted again, so that it becomes the last of the map's order.
     this.#forwards.delete(key);
     this.#forwards.set(key, forward);
     if (this.#forwards.size > MAX_FORWARDS) {
-      const [[oldest, evicted]] = this.#forwards as unknown as [[string, Forward]];
+      const oldest = this.#forwards.keys().next().value as string;
+      this.#forwards.get(oldest)?.destroy();
       this.#forwards.delete(oldest);
-      evicted.destroy();
     }
     return forward;
   }

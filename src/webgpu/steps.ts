@@ -50,9 +50,9 @@ export function dispatchesOf(
     case 'batchNorm2d': {
       const statistics = { runningMean: vector('running_mean'), runningVar: vector('running_var') };
       const all = { ...views, weight: vector('weight'), bias: vector('bias'), ...statistics };
-      if (mode === 'eval') return batchNorm2d(shape, all, { relu: step.relu });
+      if (mode === 'eval') return batchNorm2d(shape, all, { ...layer, relu: step.relu });
       const scratch = buffers.scratch(0, scratchBytes[0] as number);
-      return batchNorm2dTrain(shape, { ...all, scratch }, { relu: step.relu });
+      return batchNorm2dTrain(shape, { ...all, scratch }, { ...layer, relu: step.relu });
     }
     case 'maxPool2d':
       return maxPool2d(shape, views);

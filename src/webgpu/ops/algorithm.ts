@@ -35,8 +35,8 @@ const FULL_GPU = 128;
 /**
  * The algorithm of the least cost, where cost = bytes moved + operations / 20. Operations are those of whole tiles of
  * the product, and count more where there are too few tiles to fill a GPU; bytes are those that each dispatch reads and
- * writes. So F(4×4) wins in wide layers and large images, F(2×2) where there are few tiles and the 36 weight matrices of
- * F(4×4) cost more than they save, and direct convolution where there are few channels. The choices for VGG16 at
+ * writes. So F(4×4) wins in wide layers and large images, F(2×2) where there are few tiles and the 36 weight matrices
+ * of F(4×4) cost more than they save, and direct convolution where there are few channels. The choices for VGG16 at
  * 224×224 are in test/ops/conv2d-webgpu.test.ts.
  */
 export function chooseAlgorithm(shape: Conv2dShape, fused: Fused, { limits }: Capabilities): Algorithm {

@@ -1,3 +1,4 @@
+import type { BatchNorm2d } from '../../program/layers.js';
 import type { BufferView, Dispatch, PipelineSpec } from '../kernel.js';
 import { flag, foldWorkgroups, padded, perVector, uniformWords } from './dispatch.js';
 import type { Activation } from './elementwise.js';
@@ -11,20 +12,23 @@ export interface BatchNormViews {
 }
 
 /** `Params` of shaders/batchnorm2d.wgsl. */
-export const BATCHNORM2D_PARAMS = ['count', 'c4', 'blocks', 'relu'] as const;
+export const BATCHNORM2D_PARAMS = ['count', 'c4', 'blocks', 'relu', 'eps:f32', 'momentum:f32'] as const;
 
 /** Pixels that one workgroup adds up. */
 const BLOCK = 512;
 /** Vectors of four channels that one workgroup takes. */
 const COLUMNS = 8;
 
+/** `eps` is added to the variance; `momentum` is how far the running statistics move towards the batch's. */
+type Constants = Pick<BatchNorm2d, 'eps' | 'momentum'>;
+
 /** Activation → the same shape, normalized by the running statistics, then an optional ReLU. */
 export function batchNorm2d(
   shape: Activation,
   { input, output, weight, bias, runningMean, runningVar }: BatchNormViews & { input: BufferView; output: BufferView },
-  { relu }: { relu: boolean },
+  { relu, ...constants }: { relu: boolean } & Constants,
 ): Dispatch[] {
-  return [normalize(shape, relu, [input, runningMean, runningVar, weight, bias, output])];
+  return [normalize(shape, { relu, ...constants }, [input, runningMean, runningVar, weight, bias, output])];
 }
 
 /** Bytes of scratch that `batchNorm2dTrain` needs. */
@@ -34,14 +38,14 @@ export function batchNorm2dScratchBytes({ n, h, w, c }: Activation): number {
 }
 
 /**
- * Activation → the same shape, normalized by the batch's mean and biased variance. The running statistics move a tenth
- * of the way to the batch's, as in the reference backend. Two passes: the mean, then the squares around it.
+ * Activation → the same shape, normalized by the batch's mean and biased variance. The running statistics move
+ * towards the batch's, as in the reference backend. Two passes: the mean, then the squares around it.
  * n · h · w must be at least 2, which the caller checks.
  */
 export function batchNorm2dTrain(
   shape: Activation,
   views: BatchNormViews & { input: BufferView; output: BufferView; scratch: BufferView },
-  { relu }: { relu: boolean },
+  { relu, ...constants }: { relu: boolean } & Constants,
 ): Dispatch[] {
   const { n, h, w, c } = shape;
   const { input, output, weight, bias, runningMean, runningVar, scratch } = views;
@@ -57,7 +61,7 @@ export function batchNorm2dTrain(
   const mean = part(0, c4 * 16);
   const variance = part(vector, c4 * 16);
   const partial = part(2 * vector, blocks * c4 * 16);
-  const params = uniformWords(BATCHNORM2D_PARAMS, { count: pixels, c4, blocks });
+  const params = uniformWords(BATCHNORM2D_PARAMS, { count: pixels, c4, blocks, ...constants });
   const pass = (squares: boolean): Dispatch[] => [
     {
       label: squares ? 'batchNorm2d squares' : 'batchNorm2d sums',
@@ -74,29 +78,37 @@ export function batchNorm2dTrain(
       params,
     ),
   ];
-  return [...pass(false), ...pass(true), normalize(shape, relu, [input, mean, variance, weight, bias, output])];
+  return [
+    ...pass(false),
+    ...pass(true),
+    normalize(shape, { relu, ...constants }, [input, mean, variance, weight, bias, output]),
+  ];
 }
 
 /**
  * The factor and addend of a convolution with the batch norm after it folded in:
- * scale = weight / √(var + eps), shift = (convBias − mean) · scale + bias. Both are vectors of padded(c) values.
+ * scale = weight / √(var + eps), shift = (convBias − mean) · scale + bias. Both are vectors of padded(channels) values.
  */
 export function foldBatchNorm(
-  c: number,
+  { channels, eps }: Pick<BatchNorm2d, 'channels' | 'eps'>,
   views: BatchNormViews & { convBias: BufferView; scale: BufferView; shift: BufferView },
 ): Dispatch[] {
   const { convBias, runningMean, runningVar, weight, bias, scale, shift } = views;
   const bindings = [convBias, runningMean, runningVar, weight, bias, scale, shift];
-  const count = padded(c) / 4;
+  const count = padded(channels) / 4;
   return [
-    perVector('batchNorm2d fold', spec('fold', {}), count, bindings, uniformWords(BATCHNORM2D_PARAMS, { count })),
+    perVector('batchNorm2d fold', spec('fold', {}), count, bindings, uniformWords(BATCHNORM2D_PARAMS, { count, eps })),
   ];
 }
 
-function normalize({ n, h, w, c }: Activation, relu: boolean, bindings: readonly BufferView[]): Dispatch {
+function normalize(
+  { n, h, w, c }: Activation,
+  constants: { relu: boolean } & Constants,
+  bindings: readonly BufferView[],
+): Dispatch {
   const c4 = padded(c) / 4;
   const count = n * h * w * c4;
-  const params = uniformWords(BATCHNORM2D_PARAMS, { count, c4, relu });
+  const params = uniformWords(BATCHNORM2D_PARAMS, { count, c4, ...constants });
   return perVector('batchNorm2d', spec('normalize', {}), count, bindings, params);
 }
 

@@ -1,4 +1,4 @@
-import { dropoutScale, dropoutThreshold } from '../../program/dropout.js';
+import { dropoutBase, dropoutScale, dropoutThreshold } from '../../program/dropout.js';
 import type { BufferView, Dispatch, PipelineSpec } from '../kernel.js';
 import { padded, perVector, uniformWords } from './dispatch.js';
 
@@ -11,7 +11,7 @@ export interface Activation {
 }
 
 /** `Params` of shaders/elementwise.wgsl. */
-export const ELEMENTWISE_PARAMS = ['count', 'c4', 'c', 'hw', 'start', 'threshold', 'scale:f32'] as const;
+export const ELEMENTWISE_PARAMS = ['count', 'c4', 'c', 'hw', 'base', 'threshold', 'scale:f32'] as const;
 
 /** Activation → the same shape: negative values become 0, NaN stays. `output` is not the buffer of `input`. */
 export function relu(
@@ -36,7 +36,7 @@ export function dropout(
     c4: padded(c) / 4,
     c,
     hw: h * w,
-    start: (Math.imul(seed, 0x9e3779b1) + Math.imul(layer, 0x85ebca77)) >>> 0,
+    base: dropoutBase(seed, layer),
     threshold: dropoutThreshold(p),
     scale: dropoutScale(p),
   });

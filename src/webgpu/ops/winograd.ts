@@ -4,9 +4,9 @@ import { flag, padded, perVector, uniformWords } from './dispatch.js';
 import { gemm, gemmTile } from './gemm.js';
 
 /*
- * Convolution by Winograd's method, in three dispatches: transform the tiles of the input, multiply over the channels at
- * each point of the transform, transform back and apply the fused layers. See shaders/winograd.wgsl. Many tiles go in
- * turns, so that scratch stays small, and in cache.
+ * Convolution by Winograd's method, in three dispatches: transform the tiles of the input, multiply over the channels
+ * at each point of the transform, transform back and apply the fused layers. See shaders/winograd.wgsl. Many tiles go
+ * in turns, so that scratch stays small, and in cache.
  */
 
 /** `Params` of shaders/winograd.wgsl. */

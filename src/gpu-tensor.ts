@@ -1,6 +1,8 @@
-import { VGGNetError } from '../errors.js';
-import { checkShape, formatShape, numel } from '../tensor.js';
-import * as USAGE from './usage.js';
+import { VGGNetError } from './errors.js';
+import { checkShape, formatShape, numel } from './tensor.js';
+
+/** `GPUBufferUsage.COPY_SRC`; Node has no such global. */
+const COPY_SRC = 0x4;
 
 /**
  * A tensor in a `GPUBuffer`: float32, row-major, without padding; images are (N, C, H, W). The caller owns the buffer,
@@ -26,7 +28,7 @@ export class GPUTensor {
         `Expected a GPUBuffer, got ${buffer === null ? 'null' : typeof buffer}`,
       );
     }
-    if ((buffer.usage & USAGE.copySource) === 0) {
+    if ((buffer.usage & COPY_SRC) === 0) {
       throw new VGGNetError('INVALID_ARGUMENT', `The GPUBuffer needs the usage COPY_SRC, got usage ${buffer.usage}`);
     }
     if (buffer.mapState !== 'unmapped') {
