@@ -5,7 +5,8 @@ import { checkImageSize } from '../image/limits.js';
 import { type CropAxis, channelTable, cropAxis } from '../image/preprocess.js';
 import { type ImagePreset, presetChannels } from '../image/preset.js';
 import { createFilter, type Filter, shorterSideSize } from '../image/resize.js';
-import { Context } from './context.js';
+import { contextOf } from './backend.js';
+import type { Context } from './context.js';
 import { uniformWords } from './ops/dispatch.js';
 import * as USAGE from './usage.js';
 
@@ -16,29 +17,8 @@ import * as USAGE from './usage.js';
 /** Of a picture's texture: COPY_SRC, COPY_DST, TEXTURE_BINDING and RENDER_ATTACHMENT. */
 const TEXTURE_USAGE = 0x1 | 0x2 | 0x4 | 0x10;
 
-/** One for each device, since a context observes the device's loss. */
-const contexts = new WeakMap<GPUDevice, Context>();
-
-function contextOf(device: GPUDevice): Context {
-  const context = contexts.get(device) ?? new Context(device, { owned: false });
-  contexts.set(device, context);
-  return context;
-}
-
 /** `Params` of shaders/image.wgsl. */
-export const IMAGE_PARAMS = [
-  'width',
-  'height',
-  'left',
-  'top',
-  'outWidth',
-  'outHeight',
-  'rows',
-  'firstRow',
-  'stride',
-  'channels',
-  'bgr',
-] as const;
+export const IMAGE_PARAMS = 'width height left top outWidth outHeight rows firstRow stride channels bgr';
 
 /**
  * Turns a picture into a tensor (1, C, H, W) by the preset, with the same bits as `preprocess`. The caller owns the

@@ -12,7 +12,7 @@ export interface BatchNormViews {
 }
 
 /** `Params` of shaders/batchnorm2d.wgsl. */
-export const BATCHNORM2D_PARAMS = ['count', 'c4', 'blocks', 'relu', 'eps:f32', 'momentum:f32'] as const;
+export const BATCHNORM2D_PARAMS = 'count c4 blocks relu eps:f32 momentum:f32';
 
 /** Pixels that one workgroup adds up. */
 const BLOCK = 512;

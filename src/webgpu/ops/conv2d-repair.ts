@@ -3,20 +3,7 @@ import type { Conv2dPlan } from './conv2d.js';
 import { flag, padded, perVector, uniformWords } from './dispatch.js';
 
 /** `Params` of shaders/conv2d-repair.wgsl. */
-export const CONV2D_REPAIR_PARAMS = [
-  'count',
-  'h',
-  'w',
-  'outHeight',
-  'outWidth',
-  'inChannels',
-  'cp',
-  'outChannels',
-  'ocp4',
-  'scale',
-  'relu',
-  'pool',
-] as const;
+export const CONV2D_REPAIR_PARAMS = 'count h w outHeight outWidth inChannels cp outChannels ocp4 scale relu pool';
 
 /**
  * Computes by direct convolution the values that Winograd's method left as NaN; see shaders/conv2d-repair.wgsl. The

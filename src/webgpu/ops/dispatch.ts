@@ -36,23 +36,28 @@ export function perVector(
   return { label, pipeline, bindings, params, workgroups: foldWorkgroups(Math.ceil(count / WORKGROUP_SIZE)) };
 }
 
-/** The name of a field of a uniform: of 'scale:f32' it is 'scale'. */
-type FieldName<F extends string> = F extends `${infer Name}:f32` ? Name : F;
+/** The names in a list of fields: of 'count scale:f32' they are 'count' and 'scale'. */
+type FieldName<Fields extends string> = Fields extends `${infer First} ${infer Rest}`
+  ? FieldName<First> | FieldName<Rest>
+  : Fields extends `${infer Name}:f32`
+    ? Name
+    : Fields;
 
 /**
  * The words of a uniform, written by field name. A field that is left out is 0, for entry points that do not read it.
- * @param fields the names in the order of the WGSL struct, u32 unless they end in ':f32';
+ * @param fields the names in the order of the WGSL struct, separated by spaces, u32 unless they end in ':f32';
  * test/webgpu/uniforms.test.ts compares them with the shader
  * @throws VGGNetError `OUT_OF_MEMORY` if a value needs more than 32 bits, since an index would wrap around in a shader
  */
-export function uniformWords<F extends string>(
-  fields: readonly F[],
-  values: Readonly<Partial<Record<FieldName<F>, number | boolean>>>,
+export function uniformWords<Fields extends string>(
+  fields: Fields,
+  values: Readonly<Partial<Record<FieldName<Fields>, number | boolean>>>,
 ): Uint32Array {
-  const words = new Uint32Array(fields.length);
-  for (const [i, field] of fields.entries()) {
+  const names = fields.split(' ');
+  const words = new Uint32Array(names.length);
+  for (const [i, field] of names.entries()) {
     const [name, type] = field.split(':');
-    const value = Number(values[name as FieldName<F>] ?? 0);
+    const value = Number(values[name as FieldName<Fields>] ?? 0);
     if (type) {
       new Float32Array(words.buffer)[i] = value;
     } else if (value >= 0 && value < 2 ** 32) {

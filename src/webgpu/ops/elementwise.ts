@@ -11,7 +11,7 @@ export interface Activation {
 }
 
 /** `Params` of shaders/elementwise.wgsl. */
-export const ELEMENTWISE_PARAMS = ['count', 'c4', 'c', 'hw', 'base', 'threshold', 'scale:f32'] as const;
+export const ELEMENTWISE_PARAMS = 'count c4 c hw base threshold scale:f32';
 
 /** Activation → the same shape: negative values become 0, NaN stays. `output` is not the buffer of `input`. */
 export function relu(

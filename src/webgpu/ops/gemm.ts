@@ -33,29 +33,8 @@ export function gemmTile(m: number, n: number, batch: number): GemmTile {
 }
 
 /** `Params` of shaders/gemm.wgsl. */
-export const GEMM_PARAMS = [
-  'm',
-  'n4',
-  'k4',
-  'kStep',
-  'aStride',
-  'bStride',
-  'yStride',
-  'bPitch',
-  'rows',
-  'firstColumn',
-  'yPitch',
-  'across',
-  'groups',
-  'h',
-  'w',
-  'c4',
-  'scale',
-  'bias',
-  'relu',
-  'pool',
-  'columns',
-] as const;
+export const GEMM_PARAMS =
+  'm n4 k4 kStep aStride bStride yStride bPitch rows firstColumn yPitch across groups h w c4 scale bias relu pool columns';
 
 /** One dispatch of shaders/gemm.wgsl. Sizes along n and k, strides and pitches count vectors of four values. */
 export interface Gemm {

@@ -8,7 +8,7 @@ interface Views {
 }
 
 /** `Params` of shaders/layout.wgsl. */
-export const LAYOUT_PARAMS = ['count', 'cp', 'c', 'hw', 'pitch'] as const;
+export const LAYOUT_PARAMS = 'count cp c hw pitch';
 
 /** (N, C, H, W) in PyTorch's order → activation. An (N, F) tensor has h = w = 1 and c = F. */
 export function toNHWC({ n, h, w, c }: Activation, { input, output }: Views): Dispatch[] {

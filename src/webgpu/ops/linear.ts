@@ -23,9 +23,9 @@ const SUBGROUP_GROUPS = 2;
 const FULL_GPU = 512;
 
 /** `Params` of shaders/linear.wgsl and linear-subgroups.wgsl. */
-export const LINEAR_PARAMS = ['n', 'k4', 'rows', 'firstColumn', 'yPitch', 'groups', 'relu'] as const;
+export const LINEAR_PARAMS = 'n k4 rows firstColumn yPitch groups relu';
 /** `Sum` of shaders/linear.wgsl. */
-export const LINEAR_SUM_PARAMS = ['count', 'columns', 'parts', 'firstColumn', 'yPitch', 'end', 'relu'] as const;
+export const LINEAR_SUM_PARAMS = 'count columns parts firstColumn yPitch end relu';
 
 interface LinearPlan {
   readonly kernel: 'vector' | 'matrix';

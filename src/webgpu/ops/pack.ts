@@ -13,7 +13,7 @@ import { flag, padded, perVector, uniformWords } from './dispatch.js';
  */
 
 /** `Params` of shaders/pack.wgsl. */
-export const PACK_PARAMS = ['first', 'count', 'at', 'columns', 'pitch', 'rows'] as const;
+export const PACK_PARAMS = 'first count at columns pitch rows';
 
 export interface Shard {
   /** Output rows of a linear weight, up to but not including `to`; all rows of any other parameter. */

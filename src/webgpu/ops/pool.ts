@@ -8,7 +8,7 @@ interface Views {
 }
 
 /** `Params` of shaders/pool.wgsl. */
-export const POOL_PARAMS = ['count', 'cp', 'h', 'w', 'oh', 'ow', 'features', 'pitch'] as const;
+export const POOL_PARAMS = 'count cp h w oh ow features pitch';
 
 /** Activation (N, H, W, C) → (N, ⌊H/2⌋, ⌊W/2⌋, C): the maximum of each 2×2 window, stride 2; NaN propagates. */
 export function maxPool2d({ n, h, w, c }: Activation, { input, output }: Views): Dispatch[] {

@@ -2,7 +2,7 @@ import type { BufferView, Dispatch } from '../kernel.js';
 import { foldWorkgroups, padded, uniformWords } from './dispatch.js';
 
 /** `Params` of shaders/softmax.wgsl. */
-export const SOFTMAX_PARAMS = ['n', 'features', 'pitch'] as const;
+export const SOFTMAX_PARAMS = 'n features pitch';
 
 /** Rows (N, F) → rows (N, F): softmax over F. NaN or +∞ makes its whole row NaN. */
 export function softmax(

@@ -10,20 +10,7 @@ import { gemm, gemmTile } from './gemm.js';
  */
 
 /** `Params` of shaders/winograd.wgsl. */
-export const WINOGRAD_PARAMS = [
-  'count',
-  'pairs',
-  'tiles',
-  'first',
-  'across',
-  'down',
-  'h',
-  'w',
-  'scale',
-  'relu',
-  'pool',
-  'channels',
-] as const;
+export const WINOGRAD_PARAMS = 'count pairs tiles first across down h w scale relu pool channels';
 
 export interface WinogradPlan {
   readonly shape: Conv2dShape;
