@@ -98,7 +98,7 @@ class Transfer {
         await this.#pause(failures, error.retryAfter);
       }
     }
-    this.#meter?.finish();
+    await this.#meter?.finish();
     return this.#check();
   }
 

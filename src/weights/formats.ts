@@ -25,9 +25,9 @@ export async function openOther(
   const cursor = await cursorFor(format, bytes, options);
   switch (format) {
     case 'torch zip':
-      return openTorchZip(cursor);
+      return openTorchZip(cursor, options);
     case 'torch legacy':
-      return openTorchLegacy(cursor);
+      return openTorchLegacy(cursor, options);
     case 'npz':
       return openNpz(cursor);
     case 'onnx': {

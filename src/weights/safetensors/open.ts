@@ -22,6 +22,10 @@ export interface OpenOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called at most 20 times a second, and once when all is read. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /** PyTorch checkpoints: the dict of tensors to take, where there are several. */
+  readonly key?: string | undefined;
+  /** PyTorch checkpoints: compare the checksums of all values. */
+  readonly verify?: boolean | undefined;
 }
 
 /** Bytes read, and bytes given, at once. */
@@ -141,7 +145,7 @@ class SafetensorsSource implements WeightSource {
         }
       }
       await this.#checkEnd(signal);
-      this.#meter.finish();
+      await this.#meter.finish();
     } finally {
       await this.close();
     }

@@ -1,0 +1,14 @@
+const URL_TEXT = /\b([a-z][a-z0-9+.-]*:\/\/)([^\s'"<>]*)/gi;
+
+/**
+ * A text for a message, in which URLs are without user, password, query and fragment: keys are often there. It also
+ * takes what is no valid URL for one.
+ */
+export function redactUrls(text: string): string {
+  return text.replace(URL_TEXT, (_, scheme: string, rest: string) => {
+    const place = rest.replace(/[?#].*$/s, '');
+    const slash = place.indexOf('/');
+    const end = slash < 0 ? place.length : slash;
+    return scheme + place.slice(place.lastIndexOf('@', end - 1) + 1);
+  });
+}
