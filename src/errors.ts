@@ -64,6 +64,11 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
     throw new VGGNetError('INVALID_ARGUMENT', `signal must be an AbortSignal, got ${typeof signal}`);
   }
   if (signal?.aborted) {
-    throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal', { cause: signal.reason });
+    throw abortError(signal);
   }
+}
+
+/** What a call stopped by this signal throws. */
+export function abortError(signal: AbortSignal | undefined): VGGNetError {
+  return new VGGNetError('ABORTED', 'Stopped by the AbortSignal', { cause: signal?.reason });
 }
