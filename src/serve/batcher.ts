@@ -54,16 +54,16 @@ interface Piece {
 
 /**
  * Gathers requests into batches, one forward at a time: those that wait together, with images of one size and the same
- * outputs, run together. A request of many images is cut into pieces, and pieces take turns by start-time fair queueing
- * (Goyal, Vin and Cheng, 1996), the one that would end first before others: so a small request waits for the forward
- * that runs, and not for large ones. Who stops waiting leaves the queue; a forward that nobody waits for is aborted.
+ * outputs, run together. A request of many images is cut into pieces, which take turns by weighted fair queueing (Demers,
+ * Keshav and Shenker, 1989): the one goes first that would end first if all were computed at once, each at the same share
+ * of speed. So a small request waits for the forward that runs, and not for large ones, and none waits for ever. Who stops waiting leaves the queue; a forward that nobody waits for is aborted.
  */
 export class Batcher {
   readonly #run: RunBatch;
   readonly #options: BatcherOptions;
   #queue: Job[] = [];
   #running = false;
-  /** The start of the piece that was taken last. */
+  /** How far each would be that waited all the time, if all were computed at once, each at the same share of speed. */
   #virtualTime = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -130,10 +130,12 @@ export class Batcher {
       this.#timer = setTimeout(() => this.#next(), wait);
       return;
     }
-    this.#virtualTime = Math.max(this.#virtualTime, first.start);
+    const jobs = this.#queue.length;
     for (const { job, from, to } of batch) {
+      const cost = (to - from) * job.imageCost;
       job.next = to;
-      job.start += (to - from) * job.imageCost;
+      job.start += cost;
+      this.#virtualTime += cost / jobs;
     }
     this.#queue = this.#queue.filter(({ next, input }) => next < imageCount(input));
     this.#running = true;

@@ -46,7 +46,8 @@ export async function readBody(
   const declared = declaredLength(incoming, limits);
   if (incoming.body === null) return new Uint8Array(0);
   const pace = new Pace(limits, signal);
-  const raw = paced(chunksOf(incoming.body), pace);
+  const source = chunksOf(incoming.body);
+  const raw = paced(source, pace);
   const chunks = coding === undefined ? raw : inflated(raw, coding);
   const body = new Collected(coding === undefined ? declared : undefined, limits.maxBodyBytes, lease);
   try {
@@ -57,8 +58,9 @@ export async function readBody(
     }
   } finally {
     pace.stop();
-    // Not awaited: who does not send does not answer either.
-    void chunks.return?.().catch(() => {});
+    // Not awaited: who does not send does not answer either. First the source, which a decompressor would hold on to.
+    void source.return?.().catch(() => {});
+    if (chunks !== raw) void chunks.return?.().catch(() => {});
   }
 }
 
@@ -132,10 +134,6 @@ function paced(chunks: AsyncIterator<Uint8Array>, pace: Pace): AsyncIterator<Uin
         throw new VGGNetError('ABORTED', `The body cannot be read: ${messageOf(error)}`, { cause: error });
       }
     },
-    async return() {
-      await chunks.return?.();
-      return { done: true, value: undefined };
-    },
   };
 }
 
@@ -152,9 +150,6 @@ function inflated(chunks: AsyncIterator<Uint8Array>, coding: 'gzip' | 'deflate')
           failed = error;
           controller.error(error);
         }
-      },
-      async cancel() {
-        await chunks.return?.();
       },
     },
     { highWaterMark: 0 },
