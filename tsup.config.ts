@@ -133,7 +133,7 @@ const command: Options = {
   sourcemap: true,
   external: ['sharp'],
   // Bundled, so that the package needs nothing else installed.
-  noExternal: ['commander', 'cli-progress', 'hono', '@hono/node-server'],
+  noExternal: ['commander', 'cli-progress', 'hono', /^@remix-run\//],
   removeNodeProtocol: false,
   // The bundled CommonJS packages load Node's modules by `require`, which an ES module has to make.
   banner: { js: "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);" },

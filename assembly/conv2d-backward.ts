@@ -55,6 +55,7 @@ export function flipConv2d(args: FlipConv2dArgs, thread: i32, threads: i32): voi
 }
 
 /** Rows of both lie 32 bytes apart. */
+// @ts-ignore: decorator
 @inline
 function transpose4x4(from: usize, to: usize): void {
   const a = v128.load(from),
@@ -135,6 +136,7 @@ export function conv2dWeightGradient(args: Conv2dWeightGradientArgs, thread: i32
   }
 }
 
+// @ts-ignore: decorator
 @inline
 function addTo(address: usize, value: v128): void {
   v128.store(address, f32x4.add(v128.load(address), value));

@@ -20,6 +20,7 @@ export class MaxPool2dArgmaxArgs {
 }
 
 /** All ones where `b` takes the place of `a`: it is larger, or NaN. So the first of equal values stays, and the last NaN. */
+// @ts-ignore: decorator
 @inline
 function replaces(a: v128, b: v128): v128 {
   return v128.or(f32x4.gt(b, a), f32x4.ne(b, b));

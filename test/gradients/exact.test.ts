@@ -21,7 +21,7 @@ const create = (options: Partial<WasmOptions> = {}): Backend =>
 interface Request {
   readonly outputs: readonly string[];
   readonly wrt: readonly string[];
-  readonly mode?: 'eval' | 'train';
+  readonly mode?: 'eval' | 'train' | undefined;
   readonly reluRule?: ReluRule;
 }
 
@@ -112,7 +112,7 @@ describe('a layer alone', () => {
       [2, 3, 4, 5],
     ],
   ];
-  test.each(cases)('%j of %j %s', async (unnamed, shape, mode = 'eval' as never) => {
+  test.each(cases.map((one) => [JSON.stringify(one), one] as const))('%s', async (_, [unnamed, shape, mode]) => {
     const layers = program(...unnamed);
     const outputs = [(layers.at(-1) as Layer).name];
     const request = { outputs, wrt: ['input', ...layers.map(({ name }) => name)], mode };
