@@ -139,8 +139,8 @@ export interface Autograd {
 export interface Recording {
   readonly outputs: readonly Tensor[];
   /**
-   * Adds to the gradients of the parameters, and gives those asked for. May be called again. One that fails clears the
-   * gradients of all parameters.
+   * Adds to the gradients of the parameters, and gives those asked for. May be called again. One that fails once it has
+   * begun clears the gradients of all parameters.
    * @throws VGGNetError `TAPE_DROPPED`, and as `run`
    */
   backward(options: BackwardOptions): Promise<Tensor[]>;

@@ -80,7 +80,7 @@ describe('the tarball', () => {
 
   test('is small', () => {
     const code = packed.files.filter(({ path }) => path.startsWith('dist/')).reduce((sum, { size }) => sum + size, 0);
-    expect(packed.size).toBeLessThan(1.5 * 2 ** 20);
+    expect(packed.size).toBeLessThan(1.75 * 2 ** 20);
     // Four builds: the library, the one for edge workers, the one in a single file, and the command.
     expect(code).toBeLessThan(2.25 * 2 ** 20);
   });
@@ -261,7 +261,7 @@ describe('bundled for a browser', () => {
     const { code, warnings } = await bundle("export * from 'vggnet';");
     expect(warnings).toEqual([]);
     expect(code).not.toMatch(/(from|import\()\s*["']node:/);
-    // Without splitting, so with all that is loaded only when it is needed: readers of weights, WebGPU, class names.
-    expect(code.length).toBeLessThan(288 * 1024);
+    // Without splitting, so with all that is loaded only when it is needed: readers of weights, WebGPU, gradients, class names.
+    expect(code.length).toBeLessThan(352 * 1024);
   });
 });

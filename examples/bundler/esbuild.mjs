@@ -19,5 +19,6 @@ const vggnet = new URL('../', import.meta.resolve('vggnet'));
 await mkdir('dist/models', { recursive: true });
 await cp(new URL('dist/kernels/', vggnet), 'dist/js/kernels', { recursive: true });
 await cp(new URL('dist/worker.js', vggnet), 'dist/js/worker.js');
+await cp(new URL('dist/worker-training.js', vggnet), 'dist/js/worker-training.js');
 await cp(new URL('models/glyphs.safetensors', vggnet), 'dist/models/glyphs.safetensors');
 await writeFile('dist/index.html', (await readFile('index.html', 'utf8')).replace('./main.js', './js/main.js'));

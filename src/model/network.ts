@@ -96,6 +96,9 @@ export class Network {
     const { gradients, autograd } = this.autograd;
     checkNames(names);
     const run = this.#prepare(input, names, options);
+    if (!(input instanceof Tensor)) {
+      throw new VGGNetError('INVALID_ARGUMENT', 'record takes a Tensor: WebGPU has no gradients in this version');
+    }
     const current = (): Autograd => this.autograd.autograd;
     return abortable(gradients.record(autograd, input, names, run, current), options.signal);
   }

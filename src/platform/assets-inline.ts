@@ -16,7 +16,7 @@ import {
 
 /*
  * Stands in for assets.ts in `vggnet/inline`, which is one file: the kernels are in it as base64, and the worker's
- * script as text. The `-lowp` builds take all weights.
+ * script as text. The `-training` builds do what all others do.
  */
 
 export { hasWorkers, type WorkerHandle } from '../wasm/workers/spawn.js';

@@ -6,7 +6,7 @@ import simd from './kernels/simd-training.wasm';
 
 /*
  * Stands in for assets.ts where `workerd` resolves the package: it compiles no bytes, so the kernels are modules
- * that it links in, and it has no workers and no shared memory. The `-lowp` builds take all weights.
+ * that it links in, and it has no workers and no shared memory. The `-training` builds do what all others do.
  */
 
 export type { WorkerHandle } from '../wasm/workers/spawn.js';

@@ -3,13 +3,10 @@ import { isWeighted, type Layer } from '../program/layers.js';
 import { axpy, dot } from '../reference/matrix.js';
 import { Tensor, type TensorData } from '../tensor.js';
 import type { WinogradOption } from './plan/algorithm.js';
-import { gradientBytes } from './plan/gradient-bytes.js';
 import type { PlanCache } from './plan/plan-cache.js';
 import { makeTapePlan } from './plan/tape.js';
 import type { Result } from './workers/protocol.js';
 import type { TrainingRequest } from './workers/training.js';
-
-export { gradientBytes };
 
 /**
  * A program as it is compiled with gradients: every weight in float32, rounded as it came, since the gradients of inputs are

@@ -47,7 +47,8 @@ export function createWasmBackend(options: WasmOptions): Backend {
     gradients: ReadonlySet<string>,
     signal: AbortSignal | undefined,
   ): Promise<Executable> => {
-    const { float32Program, gradientBytes, WasmAutograd } = await import('./autograd.js');
+    const { float32Program, WasmAutograd } = await import('./autograd.js');
+    const { gradientBytes } = await import('./plan/gradient-bytes.js');
     const plain = float32Program(program);
     const memory = { ...memoryOf(plain), gradientBytes: gradientBytes(plain.layers, gradients) };
     const plans = new PlanCache(plain, memory, gradients);

@@ -16,7 +16,7 @@ import {
   type WinogradOption,
 } from './algorithm.js';
 import { align, BYTES, channelStride, type Layout, type Value, valueBytes } from './layout.js';
-import { MAX_BYTES, mib } from './pages.js';
+import { mib } from './pages.js';
 import { inputStride } from './parameter-bytes.js';
 import { INPUT_LAYOUT, type KernelCall, type PlacedValue, type Winograd } from './plan.js';
 import { partitionTiles, winogradWorkspace } from './workspace.js';
@@ -349,12 +349,10 @@ function place(options: TapeOptions, { steps, layers }: { steps: UnplacedStep[];
   });
   const arenaBytes = Math.max(forwardBytes, workspace + Math.max(...placed.map(({ bytes }) => bytes)));
   if (arenaBytes > options.arenaLimit) {
-    const below = MAX_BYTES - options.arenaLimit;
     throw new VGGNetError(
       'OUT_OF_MEMORY',
-      `Recording this input needs ${mib(arenaBytes)} for activations and gradients, and ${mib(options.arenaLimit)} are left ` +
-        `of what WebAssembly or memoryLimit allows (weights and their gradients take ${mib(below)} of 4096 MiB or of that): ` +
-        'record fewer images at a time, or smaller ones',
+      `Recording this input needs ${mib(arenaBytes)} for activations and their gradients, and beside the weights ` +
+        `${mib(Math.max(0, options.arenaLimit))} are left: record fewer images at a time or smaller ones, or raise memoryLimit`,
     );
   }
   return {
