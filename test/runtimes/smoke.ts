@@ -52,6 +52,8 @@ export interface SmokeReport {
     readonly place: Place;
     readonly hash: string;
     readonly logits: Readonly<Record<string, readonly number[]>>;
+    /** The SHA-256 of the gradients of the input and of all parameters of the first network. */
+    readonly gradients: string;
   }[];
   /**
    * With weights in int8 and int4, in whole numbers: the SHA-256 of what `deterministic: true` gave, and how far what this
@@ -68,7 +70,8 @@ export async function smoke(library: Library, read: Read, options: SmokeOptions)
   const deterministic: SmokeReport['deterministic'][number][] = [];
   for (const threads of options.threads) {
     const { place, logits } = await compute(library, read, fixture, { deterministic: true, device: 'wasm', threads });
-    deterministic.push({ place, hash: await sha256(logits), logits: asLists(logits) });
+    const gradients = await sha256(await differentiate(library, read, fixture, threads));
+    deterministic.push({ place, hash: await sha256(logits), logits: asLists(logits), gradients });
   }
   let webgpu: SmokeReport['webgpu'];
   if (options.webgpu) {
@@ -125,6 +128,27 @@ async function compute(
     place ??= placeOf(model.device);
   }
   return { place: place as Place, logits };
+}
+
+/** The gradients of the first network, for cotangents that are its logits. */
+async function differentiate(
+  { VGGNet, Tensor }: Library,
+  read: Read,
+  { networks: [network] }: Fixture,
+  threads: number,
+): Promise<Map<string, Float32Array>> {
+  if (!network) throw new Error('The fixture has no network');
+  const { name, architecture, options, shape } = network;
+  const weights = await read(`${name}.safetensors`);
+  const own = { ...options, weights, device: 'wasm', deterministic: true, threads, gradients: true } as const;
+  using model = await VGGNet.create(architecture, own);
+  const input = new Tensor(new Float32Array((await read(`${name}.f32`)).slice().buffer), shape);
+  const tape = await model.record(input, ['logits']);
+  const { input: dx } = await tape.backward({ logits: tape.outputs.logits }, { wrt: ['input'] });
+  return new Map([
+    ['input', dx.data],
+    ...[...(await model.gradients())].map(([key, { data }]) => [key, data] as const),
+  ]);
 }
 
 /** The networks in fewer bits, by plain SIMD and by what a model gets that asks for nothing. */
