@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { defineConfig } from 'tsup';
 import { forBundlers, withTypes } from './scripts/annotate.js';
@@ -26,8 +26,9 @@ const notices: Plugin = {
       const parts = [...bundled].sort().map((folder) => {
         const { name, version, license } = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8'));
         const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-        if (!file) throw new Error(`${name} would be bundled, and has no licence file to pass on`);
-        return `${name} ${version} (${license})\n\n${readFileSync(`${folder}/${file}`, 'utf8').trim()}\n`;
+        // Some packages name their license and leave its text out.
+        const text = file ? `${folder}/${file}` : `scripts/licenses/${name.replace('@', '').replace('/', '-')}.txt`;
+        return `${name} ${version} (${license})\n\n${readFileSync(text, 'utf8').trim()}\n`;
       });
       const title = 'The files of this folder contain these packages.\n';
       mkdirSync('dist', { recursive: true });
@@ -35,6 +36,18 @@ const notices: Plugin = {
     });
   },
 };
+
+/** The image decoders, of which only the WebAssembly is used. */
+function copyCodecs(): void {
+  mkdirSync('dist/codecs', { recursive: true });
+  for (const [name, file] of Object.entries({
+    jpeg: '@cwasm/jpeg-turbo/jpeg-turbo.wasm',
+    webp: '@cwasm/webp/webp.wasm',
+  })) {
+    copyFileSync(join('node_modules', file), `dist/codecs/${name}.wasm`);
+    addBundled(join('node_modules', file));
+  }
+}
 
 /** Takes another module for some of the library's, by their paths in src/ without the suffix. */
 const replace = (modules: Readonly<Record<string, string>>): Plugin => ({
@@ -100,11 +113,21 @@ const workerd: LibraryOptions = {
   entries: { workerd: 'src/index.ts', 'workerd-serve': 'src/serve/index.ts' },
   main: 'workerd',
   prefix: 'workerd-',
-  replace: { 'platform/assets': 'platform/assets-workerd', 'platform/embedded': 'platform/embedded-apart' },
+  replace: {
+    'platform/assets': 'platform/assets-workerd',
+    'platform/codecs': 'platform/codecs-workerd',
+    'platform/embedded': 'platform/embedded-apart',
+  },
 };
 
 // Alone: it needs nothing but itself.
 const worker: LibraryOptions = { entries: { worker: 'src/wasm/workers/worker.ts' }, main: 'worker', prefix: 'worker-' };
+
+const codecWorker: LibraryOptions = {
+  entries: { 'codec-worker': 'src/image/own/worker.ts' },
+  main: 'codec-worker',
+  prefix: 'codec-worker-',
+};
 
 const types: Options = {
   entry: library.entries,
@@ -126,7 +149,11 @@ const inline: Options = {
   esbuildPlugins: [
     shaders,
     notices,
-    replace({ 'platform/assets': 'platform/assets-inline', 'platform/embedded': 'platform/embedded-apart' }),
+    replace({
+      'platform/assets': 'platform/assets-inline',
+      'platform/codecs': 'platform/codecs-inline',
+      'platform/embedded': 'platform/embedded-apart',
+    }),
     embed,
   ],
 };
@@ -149,7 +176,8 @@ const command: Options = {
 };
 
 const config: Config = defineConfig(async () => {
-  for (const options of [library, workerd, worker]) {
+  copyCodecs();
+  for (const options of [library, workerd, worker, codecWorker]) {
     for (const path of await bundleLibrary(options)) addBundled(path);
   }
   return [types, inline, command];
