@@ -52,14 +52,22 @@ export class VGGNet {
   #loaded: Loaded;
   #training = false;
   #trainRuns = 0;
+  readonly #deterministic: boolean | undefined;
   #disposed = false;
 
-  private constructor(config: VGGConfig, backend: Backend, layers: readonly Layer[], loaded: Loaded, seed: number) {
+  private constructor(
+    config: VGGConfig,
+    backend: Backend,
+    layers: readonly Layer[],
+    loaded: Loaded,
+    { seed = 0, deterministic }: CreateOptions,
+  ) {
     this.config = config;
     this.#backend = backend;
     this.#layers = layers;
     this.#loaded = loaded;
     this.#seed = seed;
+    this.#deterministic = deterministic;
   }
 
   /**
@@ -131,7 +139,7 @@ export class VGGNet {
     const layers = withOptions(withStored(plain, opened));
     const reopen = typeof source === 'function' ? source : weights === undefined ? undefined : reopener(weights);
     const loaded = await compileModel(backend, config, layers, opened, options, reopen);
-    return new VGGNet(config, backend, layers, loaded, options.seed ?? 0);
+    return new VGGNet(config, backend, layers, loaded, options);
   }
 
   /** Where the model runs, and why there. */
@@ -319,11 +327,13 @@ export class VGGNet {
         `An image has 1 or 3 channels and this network takes ${inChannels}: make the input tensor yourself`,
       );
     }
-    if (checkPlace(options.output) === 'cpu') return imageToTensor(image, preset, options);
+    const { signal } = options;
+    const decoding = { signal, deterministic: this.#deterministic };
+    if (checkPlace(options.output) === 'cpu') return imageToTensor(image, preset, decoding);
     const gpu = this.#gpu();
     // What the platform has decoded goes to the GPU as it is, and the same shader's arithmetic gives the same bits.
-    if (isDrawable(image)) return abortable(gpu.picture(image, preset), options.signal);
-    return gpu.upload(await imageToTensor(image, preset, options));
+    if (isDrawable(image)) return abortable(gpu.picture(image, preset), signal);
+    return gpu.upload(await imageToTensor(image, preset, decoding));
   }
 
   /** The class names: the model's own, ImageNet's for 1000 classes, or 'class 0', 'class 1', …. */

@@ -88,7 +88,7 @@ describe('PNG of every kind, as libpng reads it', () => {
 });
 
 describe('INVALID_IMAGE', () => {
-  const rows = deflateSync(Buffer.alloc(10 * 9));
+  const rows = deflateSync(Buffer.alloc(10 * 10));
   const flipped = (at: number): Uint8Array => {
     const file = png(9, 10, { data: rows });
     file[at] = (file[at] as number) ^ 1;
