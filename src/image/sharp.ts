@@ -20,7 +20,8 @@ export async function loadSharp(load: () => Promise<{ default: Sharp }> = import
     return (await load()).default;
   } catch (error) {
     const { code } = error as { code?: unknown };
-    const isMissing = code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND';
+    // Edge workers give no code.
+    const isMissing = code === 'ERR_MODULE_NOT_FOUND' || /^No such module/.test(messageOf(error));
     const why = isMissing ? 'run `npm install sharp`' : `it is there and does not load: ${messageOf(error)}`;
     throw new VGGNetError(
       'MISSING_PEER',
