@@ -1,6 +1,5 @@
+import { messageOf, VGGNetError } from '../errors.js';
 import type { Codec } from '../image/own/codec.js';
-import { compileBytes } from '../wasm/compile.js';
-import { nodeWorkers } from '../wasm/workers/spawn.js';
 import { readAsset } from './asset.js';
 
 /*
@@ -15,20 +14,29 @@ const FILES: Record<Codec, () => URL> = {
 
 const loaded = new Map<Codec, Promise<WebAssembly.Module>>();
 
-/** @throws VGGNetError `IO` if the file is not there */
+/** @throws VGGNetError `IO` if the file is not there; `BACKEND_UNAVAILABLE` if compilation is forbidden */
 export function loadCodec(codec: Codec): Promise<WebAssembly.Module> {
   const before = loaded.get(codec);
   if (before) return before;
-  const module = readAsset(FILES[codec]()).then(compileBytes);
+  const module = readAsset(FILES[codec]()).then(compile);
   loaded.set(codec, module);
   // Another call tries again.
   module.catch(() => loaded.delete(codec));
   return module;
 }
 
+async function compile(bytes: Uint8Array<ArrayBuffer>): Promise<WebAssembly.Module> {
+  try {
+    return await WebAssembly.compile(bytes);
+  } catch (cause) {
+    const message = `An image decoder could not be compiled: ${messageOf(cause)}`;
+    throw new VGGNetError('BACKEND_UNAVAILABLE', message, { cause });
+  }
+}
+
 /** A thread that decodes one picture; undefined where the program's thread has to. */
 export function startCodecWorker(): import('node:worker_threads').Worker | undefined {
-  const threads = nodeWorkers();
+  const threads = globalThis.process?.getBuiltinModule?.('node:worker_threads');
   if (!threads || !import.meta.url.startsWith('file:')) return undefined;
   return new threads.Worker(new URL('./codec-worker.js', import.meta.url), { name: 'vggnet-codec', execArgv: [] });
 }
