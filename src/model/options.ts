@@ -66,7 +66,10 @@ export interface DeviceOptions {
   device?: DeviceName | undefined;
   /** Run a forward on the caller's own thread, not in a worker. Default: only where there are no workers. */
   inline?: boolean | undefined;
-  /** Use the kernels whose results are the same to the bit on every machine; somewhat slower. Default false. */
+  /**
+   * Use the kernels whose results are the same to the bit on every machine, and the package's own decoders for JPEG, PNG
+   * and WebP; somewhat slower. Default false.
+   */
   deterministic?: boolean | undefined;
   /** Threads that compute, 1 to 256. Default 'auto': one per core, up to 16; one where memory can't be shared. */
   threads?: Threads | undefined;
