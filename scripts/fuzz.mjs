@@ -6,7 +6,7 @@
  *
  * A case is made of its format, seed and number alone: `--first N --cases 1` runs it again.
  */
-import { fork } from 'node:child_process';
+import { execFileSync, fork } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -106,28 +106,26 @@ const parts = formats.flatMap((format) =>
   ]),
 );
 const total = parts.reduce((sum, [, , count]) => sum + count, 0);
+const node = execFileSync(options.node, ['--version'], { encoding: 'utf8' }).trim();
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+
+/** What came of the cases so far. */
+function result() {
+  const seconds = Math.round((performance.now() - started) / 1000);
+  const seed = Number(options.seed);
+  return { cases: done, seed, formats, node, version, seconds, peakMiB: peak, outcomes, faults: faults.slice(0, 50) };
+}
+
 await Promise.all(
   Array.from({ length: Math.min(2, cpus().length) }, async () => {
     for (let part = parts.shift(); part; part = parts.shift()) {
       await runPart(...part);
       console.log(`${done} of ${total} cases, ${faults.length} faults, peak ${peak} MiB`);
+      // A long run that is stopped has its result too.
+      if (options.out) writeFileSync(options.out, `${JSON.stringify(result(), undefined, 2)}\n`);
     }
   }),
 );
 rmSync(folder, { recursive: true });
-
-const { execFileSync } = await import('node:child_process');
-const result = {
-  cases: done,
-  seed: Number(options.seed),
-  formats,
-  node: execFileSync(options.node, ['--version'], { encoding: 'utf8' }).trim(),
-  version: JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version,
-  seconds: Math.round((performance.now() - started) / 1000),
-  peakMiB: peak,
-  outcomes,
-  faults: faults.slice(0, 50),
-};
-if (options.out) writeFileSync(options.out, `${JSON.stringify(result, undefined, 2)}\n`);
-console.log(JSON.stringify(result, undefined, 2));
+console.log(JSON.stringify(result(), undefined, 2));
 process.exitCode = faults.length > 0 ? 1 : 0;
