@@ -64,6 +64,16 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
     throw new VGGNetError('INVALID_ARGUMENT', `signal must be an AbortSignal, got ${typeof signal}`);
   }
   if (signal?.aborted) {
-    throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal', { cause: signal.reason });
+    throw abortError(signal);
   }
+}
+
+/** The error of a call to a model after `dispose()`. */
+export function disposedError(): VGGNetError {
+  return new VGGNetError('DISPOSED', 'This model has been disposed; create it again');
+}
+
+/** What a call stopped by this signal throws. */
+export function abortError(signal: AbortSignal | undefined): VGGNetError {
+  return new VGGNetError('ABORTED', 'Stopped by the AbortSignal', { cause: signal?.reason });
 }

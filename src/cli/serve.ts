@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { serve as listen } from '@hono/node-server';
 import { messageOf, VGGNetError } from '../errors.js';
-import type { DeviceName } from '../model/device.js';
+import type { DeviceName } from '../model/options.js';
 import type { VGGNet } from '../model.js';
 import { createHandler, type RequestHandler } from '../serve/handler.js';
 import type { ServeOptions } from '../serve/options.js';

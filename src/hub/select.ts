@@ -1,6 +1,6 @@
 import { VGGNetError } from '../errors.js';
-import { MODEL_NAMES } from '../model/config.js';
 import { nearest } from '../nearest.js';
+import { MODEL_NAMES } from '../vgg.js';
 import { redactUrls } from '../weights/bytes/redact.js';
 import { PRETRAINED, type PretrainedFile, type PretrainedFormat, type PretrainedSet } from './catalog.js';
 

@@ -2,6 +2,7 @@ import { messageOf, VGGNetError } from '../errors.js';
 import { type ImageHeader, nameOf } from './header.js';
 import { checkImageSize } from './limits.js';
 import type { PlainImage } from './raw-image.js';
+import { inSlices } from './steps.js';
 import { AS_STORED, copyTile, TILE, tilesOf } from './tiles.js';
 
 /*
@@ -50,7 +51,7 @@ export async function decodeWithCanvas(bytes: Uint8Array<ArrayBuffer>, header: I
   // Browsers differ in the formats whose orientation they heed: Chromium passes over WebP's.
   const exif = header.exif && (await import('./exif.js'));
   const orientation = exif?.readOrientation(bytes, header.exif) ?? 1;
-  const blob = new Blob([exif?.hideExif(bytes, header) ?? bytes], { type: `image/${header.format}` });
+  const blob = new Blob(exif?.hideExif(bytes, header) ?? [bytes], { type: `image/${header.format}` });
   try {
     bitmap = await createImageBitmap(blob, AS_STORED);
   } catch (error) {
@@ -59,7 +60,7 @@ export async function decodeWithCanvas(bytes: Uint8Array<ArrayBuffer>, header: I
   }
   try {
     const image = await readDrawable(bitmap);
-    return exif?.applyOrientation(image, orientation) ?? image;
+    return exif ? await inSlices(exif.applyOrientation(image, orientation)) : image;
   } finally {
     bitmap.close();
   }

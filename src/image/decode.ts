@@ -2,9 +2,10 @@ import { abortable } from '../abort.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { type ByteInput, readImageBytes } from './bytes.js';
 import { type Drawable, decodeWithCanvas, hasCanvas, isDrawable, readDrawable } from './canvas.js';
-import { type ImageHeader, nameOf, readImageHeader } from './header.js';
+import { type ImageHeader, imageHeaderSteps, nameOf } from './header.js';
 import { checkImageSize } from './limits.js';
 import { checkRawImage, type PlainImage, type RawImage, toRGB } from './raw-image.js';
+import { inSlices, type Steps } from './steps.js';
 
 /**
  * All that an image can be given as: a file's path, URL, bytes, Blob or Response (JPEG, PNG, WebP or still GIF);
@@ -32,28 +33,37 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
   if (isDrawable(input)) return abortable(readDrawable(input), signal);
   if (isRawImage(input)) {
     checkRawImage(input);
-    return toRGB(input);
+    return inSlices(toRGB(input), signal);
   }
   const bytes = await readImageBytes(input, signal);
   throwIfAborted(signal);
-  const header = checkedHeader(bytes);
-  keepTransparentColour(bytes, header);
-  const decoded = hasCanvas() ? decodeWithCanvas(bytes, header) : withSharp(bytes, header);
-  const image = await abortable(decoded, signal);
-  return toRGB(image);
+  const header = await inSlices(checkedHeader(bytes), signal);
+  return inSlices(toRGB(await abortable(decodeFile(bytes, header), signal)), signal);
 }
 
-async function withSharp(bytes: Uint8Array<ArrayBuffer>, header: ImageHeader): Promise<RawImage> {
+/**
+ * Decodes a file by the decoder that there is here.
+ * @param bytes not changed; they must stay as they are until the promise settles
+ * @returns 8-bit pixels, upright
+ * @throws VGGNetError `INVALID_IMAGE`, `MISSING_PEER`, `BACKEND_UNAVAILABLE`
+ */
+export async function decodeFile(bytes: Uint8Array<ArrayBuffer>, header: ImageHeader): Promise<RawImage> {
+  const file = keepTransparentColor(bytes, header);
+  if (hasCanvas()) return decodeWithCanvas(file, header);
   const { decodeWithSharp } = await import('./sharp.js');
-  return decodeWithSharp(bytes, header);
+  return decodeWithSharp(file, header);
 }
 
 function isRawImage(input: ImageInput): input is RawImage {
   return typeof input === 'object' && input !== null && 'data' in input && 'width' in input && 'height' in input;
 }
 
-function checkedHeader(bytes: Uint8Array): ImageHeader {
-  const header = readImageHeader(bytes);
+/**
+ * The header of a still picture within the limits.
+ * @throws VGGNetError `INVALID_IMAGE`, `IMAGE_TOO_LARGE`
+ */
+export function* checkedHeader(bytes: Uint8Array): Steps<ImageHeader> {
+  const header = yield* imageHeaderSteps(bytes);
   checkImageSize(nameOf(header), header.width, header.height);
   if (header.frames > 1) {
     throw new VGGNetError(
@@ -64,7 +74,13 @@ function checkedHeader(bytes: Uint8Array): ImageHeader {
   return header;
 }
 
-/** Decoders give a GIF's transparent pixels as black. Without its transparency they keep their colour. */
-function keepTransparentColour(bytes: Uint8Array, { transparencyAt }: ImageHeader): void {
-  if (transparencyAt !== undefined) bytes[transparencyAt] = (bytes[transparencyAt] as number) & ~1;
+/** Decoders give a GIF's transparent pixels as black. In a copy without its transparency they keep their color. */
+function keepTransparentColor(
+  bytes: Uint8Array<ArrayBuffer>,
+  { transparencyAt }: ImageHeader,
+): Uint8Array<ArrayBuffer> {
+  if (transparencyAt === undefined) return bytes;
+  const opaque = new Uint8Array(bytes);
+  opaque[transparencyAt] = (opaque[transparencyAt] as number) & ~1;
+  return opaque;
 }

@@ -1,5 +1,6 @@
 import type { ImageHeader } from './header.js';
 import type { PlainImage } from './raw-image.js';
+import type { Steps } from './steps.js';
 
 /*
  * EXIF's orientation, for decoders that heed it in some formats only, as browsers do: it is read here, hidden from
@@ -48,24 +49,18 @@ export function readOrientation(bytes: Uint8Array, place: ExifPlace | undefined)
   }
 }
 
-/** The file without its EXIF data, as far as a decoder can see; the bytes given may be changed. */
-export function hideExif(bytes: Uint8Array<ArrayBuffer>, header: ImageHeader): Uint8Array<ArrayBuffer> {
-  if (!header.exif) return bytes;
+/** The parts of the file without its EXIF data, as far as a decoder can see. */
+export function hideExif(bytes: Uint8Array<ArrayBuffer>, header: ImageHeader): Uint8Array<ArrayBuffer>[] {
+  if (!header.exif) return [bytes];
   const { at, end } = header.exif;
-  if (header.format !== 'png') {
-    // A segment or chunk of an unknown name is passed over.
-    bytes[at] = 0x5f;
-    return bytes;
-  }
   // A PNG's chunk has a checksum: it is taken out whole, with those last four bytes.
-  const shorter = new Uint8Array(bytes.length - (end + 4 - at));
-  shorter.set(bytes.subarray(0, at));
-  shorter.set(bytes.subarray(end + 4), at);
-  return shorter;
+  if (header.format === 'png') return [bytes.subarray(0, at), bytes.subarray(end + 4)];
+  // A segment or chunk of an unknown name is passed over.
+  return [bytes.subarray(0, at), Uint8Array.of(0x5f), bytes.subarray(at + 1)];
 }
 
 /** Turns and mirrors an image so that one stored under this orientation is upright. */
-export function applyOrientation(image: PlainImage, orientation: number): PlainImage {
+export function* applyOrientation(image: PlainImage, orientation: number): Steps<PlainImage> {
   if (orientation === 1) return image;
   const { data, width: w, height: h, channels } = image;
   const isTurned = orientation >= 5;
@@ -89,6 +84,7 @@ export function applyOrientation(image: PlainImage, orientation: number): PlainI
       const from = (origin + x * right + y * down) * channels;
       for (let c = 0; c < channels; c++) out[to++] = data[from + c] as number;
     }
+    if (y % 64 === 0) yield;
   }
   return { data: out, width, height, channels };
 }

@@ -1,5 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import type { ExifPlace } from './exif.js';
+import { finish, type Steps } from './steps.js';
 
 /** What a file says of itself before it is decoded. */
 export interface ImageHeader {
@@ -9,8 +10,14 @@ export interface ImageHeader {
   readonly height: number;
   /** More than 1 in an animation. */
   readonly frames: number;
-  /** Colour components of a JPEG (4 is CMYK); 0 in other formats. */
+  /** Color components of a JPEG (4 is CMYK); 0 in other formats. */
   readonly components: number;
+  /** JPEG: stored values a pixel, fewer than `components` where chroma is subsampled; 0 in other formats. */
+  readonly density: number;
+  /** Whether the rows come in several passes, so that a decoder keeps the whole picture: progressive, interlaced. */
+  readonly isProgressive: boolean;
+  /** WebP: whether pixels have alpha; false in other formats. */
+  readonly hasAlpha: boolean;
   /** Bits of a stored value. */
   readonly bitDepth: number;
   /** GIF: where the byte is whose lowest bit makes one colour of the first frame transparent. */
@@ -28,15 +35,20 @@ type Fields = Partial<Omit<ImageHeader, 'format'>>;
  * @throws VGGNetError `INVALID_IMAGE` if the bytes are in none of the four formats, break theirs, or end early
  */
 export function readImageHeader(bytes: Uint8Array): ImageHeader {
+  return finish(imageHeaderSteps(bytes));
+}
+
+/** `readImageHeader` in steps. */
+export function* imageHeaderSteps(bytes: Uint8Array): Steps<ImageHeader> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const format = formatOf(bytes);
   if (!format) {
     throw new VGGNetError('INVALID_IMAGE', `Expected a JPEG, PNG, WebP or GIF image, got ${describeBytes(bytes)}`);
   }
   try {
-    const fields = WALKERS[format](bytes, view);
+    const fields = yield* WALKERS[format](bytes, view);
     if (fields.width === undefined) throw new VGGNetError('INVALID_IMAGE', `${NAMES[format]} image without a size`);
-    return { format, width: 0, height: 0, frames: 1, components: 0, bitDepth: 8, ...fields };
+    return { format, ...STANDARD, ...fields };
   } catch (error) {
     // A DataView throws RangeError where the walk runs over the end.
     if (!(error instanceof RangeError)) throw error;
@@ -46,6 +58,30 @@ export function readImageHeader(bytes: Uint8Array): ImageHeader {
       { cause: error },
     );
   }
+}
+
+const STANDARD = {
+  width: 0,
+  height: 0,
+  frames: 1,
+  components: 0,
+  density: 0,
+  isProgressive: false,
+  hasAlpha: false,
+  bitDepth: 8,
+};
+
+/** Segments, chunks or blocks of a file. Large photos have some thousands. */
+const MAX_PARTS = 2 ** 16;
+
+/** Passes of a JPEG's data. Encoders write some ten, and each goes over the whole picture. */
+const MAX_SCANS = 100;
+
+/** Looks at a byte between two yields. */
+const LOOKS = 2 ** 14;
+
+function checkCount(count: number, max: number, what: string): void {
+  if (count > max) throw new VGGNetError('INVALID_IMAGE', `Expected at most ${max} ${what}, got more`);
 }
 
 const NAMES = { jpeg: 'A JPEG', png: 'A PNG', gif: 'A GIF', webp: 'A WebP' } as const;
@@ -95,29 +131,29 @@ function within(end: number, view: DataView): number {
 }
 
 /** Markers and their segments, and the coded data between them, up to the end-of-image marker. */
-function walkJpeg(bytes: Uint8Array, view: DataView): Fields {
+function* walkJpeg(bytes: Uint8Array, view: DataView): Steps<Fields> {
   let fields: Fields = {};
   let at = 2;
-  for (;;) {
+  let scans = 0;
+  for (let looks = 0, segments = 0; ; looks++) {
+    if (looks % LOOKS === 0) yield;
     // Between segments this skips bytes that belong to nothing, as decoders do; after a scan's header, its data.
     at = bytes.indexOf(0xff, at);
     if (at < 0) throw new RangeError('no marker');
-    while (view.getUint8(at) === 0xff) at++;
-    const marker = view.getUint8(at++);
-    if (marker === 0xd9) return fields;
+    const marker = view.getUint8(at + 1);
+    if (marker === 0xff) {
+      at++;
+      continue;
+    }
+    at += 2;
+    if (marker === 0xd9) return { ...fields, isProgressive: fields.isProgressive || scans > 1 };
     // A stuffed 0xFF, a restart or a marker of no length.
     if (marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8)) continue;
+    checkCount(++segments, MAX_PARTS, 'segments in a JPEG image');
     const end = within(at + Math.max(2, view.getUint16(at)), view);
+    if (marker === 0xda) checkCount(++scans, MAX_SCANS, 'scans in a JPEG image');
     const isFrame = marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
-    if (isFrame && fields.width === undefined) {
-      fields = {
-        ...fields,
-        bitDepth: view.getUint8(at + 2),
-        height: view.getUint16(at + 3),
-        width: view.getUint16(at + 5),
-        components: view.getUint8(at + 7),
-      };
-    }
+    if (isFrame && fields.width === undefined) fields = { ...fields, ...jpegFrame(view, at, marker) };
     // APP1 holds EXIF, or something else under another name.
     if (marker === 0xe1 && !fields.exif && startsWith(bytes, 'Exif\0', at + 2)) {
       fields = { ...fields, exif: { at: at + 2, start: at + 8, end } };
@@ -126,16 +162,38 @@ function walkJpeg(bytes: Uint8Array, view: DataView): Fields {
   }
 }
 
+function jpegFrame(view: DataView, at: number, marker: number): Fields {
+  const components = view.getUint8(at + 7);
+  const samplings = Array.from({ length: components }, (_, i) => view.getUint8(at + 9 + 3 * i));
+  const most = (of: (sampling: number) => number): number => Math.max(1, ...samplings.map(of));
+  const stored = samplings.reduce((sum, sampling) => sum + (sampling >> 4) * (sampling & 15), 0);
+  return {
+    bitDepth: view.getUint8(at + 2),
+    height: view.getUint16(at + 3),
+    width: view.getUint16(at + 5),
+    components,
+    density: stored / (most((sampling) => sampling >> 4) * most((sampling) => sampling & 15)),
+    isProgressive: (marker & 3) === 2,
+  };
+}
+
 /** Chunks of length, type, data and checksum, up to IEND. */
-function walkPng(bytes: Uint8Array, view: DataView): Fields {
+function* walkPng(bytes: Uint8Array, view: DataView): Steps<Fields> {
   if (!startsWith(bytes, 'IHDR', 12)) {
     if (bytes.length < 16) throw new RangeError('no IHDR');
     throw new VGGNetError('INVALID_IMAGE', 'A PNG image must begin with an IHDR chunk');
   }
-  const fields: Fields = { width: view.getUint32(16), height: view.getUint32(20), bitDepth: view.getUint8(24) };
+  const fields: Fields = {
+    width: view.getUint32(16),
+    height: view.getUint32(20),
+    bitDepth: view.getUint8(24),
+    isProgressive: view.getUint8(28) !== 0,
+  };
   let frames = 1;
   let exif: ExifPlace | undefined;
-  for (let at = 8; ; ) {
+  for (let at = 8, chunks = 0; ; ) {
+    checkCount(++chunks, MAX_PARTS, 'chunks in a PNG image');
+    if (chunks % 1024 === 0) yield;
     const end = within(at + 12 + view.getUint32(at), view);
     if (startsWith(bytes, 'IEND', at + 4)) return { ...fields, frames, exif };
     // An animated PNG; decoders that do not know of it show its first frame.
@@ -146,19 +204,24 @@ function walkPng(bytes: Uint8Array, view: DataView): Fields {
 }
 
 /** Blocks up to the trailer. */
-function walkGif(_bytes: Uint8Array, view: DataView): Fields {
+function* walkGif(_bytes: Uint8Array, view: DataView): Steps<Fields> {
   let width = view.getUint16(6, true);
   let height = view.getUint16(8, true);
   let frames = 0;
   let transparencyAt: number | undefined;
-  const colourTable = (flags: number): number => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
-  const afterSubBlocks = (start: number): number => {
+  let looks = 0;
+  const colorTable = (flags: number): number => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
+  function* afterSubBlocks(start: number): Steps<number> {
     let at = start;
-    for (let size = view.getUint8(at); size > 0; size = view.getUint8(at)) at += 1 + size;
+    for (let size = view.getUint8(at); size > 0; size = view.getUint8(at)) {
+      at += 1 + size;
+      if (++looks % LOOKS === 0) yield;
+    }
     return at + 1;
-  };
-  let at = 13 + colourTable(view.getUint8(10));
-  for (;;) {
+  }
+  let at = 13 + colorTable(view.getUint8(10));
+  for (let blocks = 1; ; blocks++) {
+    checkCount(blocks, MAX_PARTS, 'blocks in a GIF image');
     const block = view.getUint8(at++);
     if (block === 0x3b) {
       // Without a frame there is nothing to show.
@@ -167,7 +230,7 @@ function walkGif(_bytes: Uint8Array, view: DataView): Fields {
     if (block === 0x21) {
       const isControl = view.getUint8(at) === 0xf9 && view.getUint8(at + 1) >= 4;
       if (isControl && frames === 0) transparencyAt = at + 2;
-      at = afterSubBlocks(at + 1);
+      at = yield* afterSubBlocks(at + 1);
     } else if (block === 0x2c) {
       frames++;
       // A decoder widens the canvas to a frame that reaches over it.
@@ -175,33 +238,38 @@ function walkGif(_bytes: Uint8Array, view: DataView): Fields {
         width = Math.max(width, view.getUint16(at, true) + view.getUint16(at + 4, true));
         height = Math.max(height, view.getUint16(at + 2, true) + view.getUint16(at + 6, true));
       }
-      at = afterSubBlocks(at + 10 + colourTable(view.getUint8(at + 8)));
+      at = yield* afterSubBlocks(at + 10 + colorTable(view.getUint8(at + 8)));
     }
   }
 }
 
 /** RIFF chunks: a canvas (VP8X) if there is one, and the frames, lossy (VP8) or lossless (VP8L). */
-function walkWebp(bytes: Uint8Array, view: DataView): Fields {
+function* walkWebp(bytes: Uint8Array, view: DataView): Steps<Fields> {
   const end = within(8 + view.getUint32(4, true), view);
   let width = 0;
   let height = 0;
   let images = 0;
   let animated = 0;
+  let hasAlpha = false;
   let exif: ExifPlace | undefined;
   const grow = (w: number, h: number): void => {
     width = Math.max(width, w);
     height = Math.max(height, h);
   };
-  for (let at = 12; at + 8 <= end; ) {
+  for (let at = 12, chunks = 1; at + 8 <= end; chunks++) {
+    checkCount(chunks, MAX_PARTS, 'chunks in a WebP image');
+    if (chunks % 1024 === 0) yield;
     const size = view.getUint32(at + 4, true);
     const data = at + 8;
     within(data + size, view);
     if (startsWith(bytes, 'VP8X', at)) {
       grow(1 + uint24(view, data + 4), 1 + uint24(view, data + 7));
+      hasAlpha ||= (view.getUint8(data) & 0x10) !== 0;
     } else if (startsWith(bytes, 'VP8L', at)) {
       images++;
       const sides = view.getUint32(data + 1, true);
       grow(1 + (sides & 0x3fff), 1 + ((sides >> 14) & 0x3fff));
+      hasAlpha ||= (sides & 0x10000000) !== 0;
     } else if (startsWith(bytes, 'VP8 ', at)) {
       images++;
       grow(view.getUint16(data + 6, true) & 0x3fff, view.getUint16(data + 8, true) & 0x3fff);
@@ -212,7 +280,7 @@ function walkWebp(bytes: Uint8Array, view: DataView): Fields {
     }
     at = data + size + (size & 1);
   }
-  return images + animated === 0 ? {} : { width, height, frames: Math.max(1, animated), exif };
+  return images + animated === 0 ? {} : { width, height, frames: Math.max(1, animated), hasAlpha, exif };
 }
 
 function uint24(view: DataView, at: number): number {

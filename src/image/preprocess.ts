@@ -3,8 +3,9 @@ import { Tensor } from '../tensor.js';
 import { type DecodeOptions, decodeImage, type ImageInput } from './decode.js';
 import { checkImageSize } from './limits.js';
 import { type ImagePreset, presetChannels, validatePreset } from './preset.js';
-import { checkRawImage, type PlainImage, type RawImage, toGrey, toRGB } from './raw-image.js';
-import { resizeBilinear, shorterSideSize } from './resize.js';
+import { checkRawImage, type PlainImage, type RawImage } from './raw-image.js';
+import { resizeSteps, shorterSideSize } from './resize.js';
+import { finish, inSlices, STEP, type Steps } from './steps.js';
 
 /**
  * Decodes an image and makes it a network's input of shape (1, C, H, W): `decodeImage`, then `preprocess`.
@@ -16,7 +17,7 @@ export async function imageToTensor(
   options: DecodeOptions = {},
 ): Promise<Tensor> {
   validatePreset(preset);
-  return preprocess(await decodeImage(input, options), preset);
+  return inSlices(preprocessSteps(await decodeImage(input, options), preset), options.signal);
 }
 
 /**
@@ -27,10 +28,15 @@ export async function imageToTensor(
  * result is over `IMAGE_LIMITS`; `INVALID_ARGUMENT` for a broken preset; `OUT_OF_MEMORY`
  */
 export function preprocess(image: RawImage, preset: ImagePreset): Tensor {
+  return finish(preprocessSteps(image, preset));
+}
+
+/** `preprocess` in steps. */
+export function* preprocessSteps(image: RawImage, preset: ImagePreset): Steps<Tensor> {
   validatePreset(preset);
   checkRawImage(image);
   try {
-    return normalise(resizeAndCrop(image, preset), preset);
+    return yield* normalize(yield* resizeAndCrop(image, preset), preset);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new VGGNetError('OUT_OF_MEMORY', `No memory to preprocess an image of ${image.width}×${image.height}`, {
@@ -39,16 +45,33 @@ export function preprocess(image: RawImage, preset: ImagePreset): Tensor {
   }
 }
 
-/** The 8-bit part: grey for mode 'L', else RGB (also for 'BGR'), resized and cropped. */
-export function resizeAndCrop(image: RawImage, preset: ImagePreset): PlainImage {
+/** Where the result of a preset lies in the resized image. */
+export interface Placement {
+  /** Of the whole resized image. */
+  readonly width: number;
+  readonly height: number;
+  readonly x: CropAxis;
+  readonly y: CropAxis;
+}
+
+/** @throws VGGNetError `IMAGE_TOO_LARGE` if the result is over `IMAGE_LIMITS` */
+export function placementOf(
+  image: { readonly width: number; readonly height: number },
+  preset: ImagePreset,
+): Placement {
   const { resize, crop } = preset;
   const { width, height } = resize === null ? image : shorterSideSize(image.width, image.height, resize);
   const x = cropAxis(width, crop);
   const y = cropAxis(height, crop);
   checkImageSize('A preprocessed image', x.size, y.size);
-  const plain = preset.mode === 'L' ? toGrey(image) : toRGB(image);
+  return { width, height, x, y };
+}
+
+/** The 8-bit part: grey for mode 'L', else RGB (also for 'BGR'), resized and cropped. */
+export function* resizeAndCrop(image: RawImage, preset: ImagePreset): Steps<PlainImage> {
+  const { x, y, ...size } = placementOf(image, preset);
   const region = { left: x.start, top: y.start, width: x.length, height: y.length };
-  return pad(resizeBilinear(plain, width, height, region), x, y);
+  return yield* pad(yield* resizeSteps(image, presetChannels(preset), size, region), x, y);
 }
 
 /** One axis of torchvision's CenterCrop. */
@@ -74,27 +97,30 @@ function roundHalfEven(value: number): number {
 }
 
 /** Sets the image into zeros where it is smaller than the crop. */
-function pad(image: PlainImage, x: CropAxis, y: CropAxis): PlainImage {
+function* pad(image: PlainImage, x: CropAxis, y: CropAxis): Steps<PlainImage> {
   const { data, width, height, channels } = image;
   if (width === x.size && height === y.size) return image;
   const padded = new Uint8Array(x.size * y.size * channels);
   for (let row = 0; row < height; row++) {
     const from = row * width * channels;
     padded.set(data.subarray(from, from + width * channels), ((y.before + row) * x.size + x.before) * channels);
+    if (row % 64 === 0) yield;
   }
   return { data: padded, width: x.size, height: y.size, channels };
 }
 
 /** (H, W, C) bytes → (1, C, H, W) floats. */
-function normalise(image: PlainImage, preset: ImagePreset): Tensor {
+function* normalize(image: PlainImage, preset: ImagePreset): Steps<Tensor> {
   const { data, width, height, channels } = image;
   const plane = width * height;
   const values = new Float32Array(plane * channels);
-  for (let c = 0; c < presetChannels(preset); c++) {
+  for (let c = 0; c < channels; c++) {
     const table = channelTable(preset, c);
     const from = preset.mode === 'BGR' ? 2 - c : c;
-    for (let i = 0; i < plane; i++) {
-      values[c * plane + i] = table[data[i * channels + from] as number] as number;
+    for (let first = 0; first < plane; first += STEP) {
+      const last = Math.min(plane, first + STEP);
+      for (let i = first; i < last; i++) values[c * plane + i] = table[data[i * channels + from] as number] as number;
+      yield;
     }
   }
   return new Tensor(values, [1, channels, height, width]);

@@ -1,5 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import { checkImageSize } from './limits.js';
+import { STEP, type Steps } from './steps.js';
 
 /** 8-bit pixels, row by row, the channels of a pixel side by side. A browser's ImageData is one. */
 export interface RawImage {
@@ -42,40 +43,60 @@ export function checkRawImage(image: RawImage): void {
   }
 }
 
+type Pixels = RawImage['data'];
+
 /**
- * RGB pixels, as Pillow's `convert('RGB')` makes them: grey is repeated, and alpha is dropped, with the colour
+ * RGB pixels, as Pillow's `convert('RGB')` makes them: grey is repeated, and alpha is dropped, with the color
  * under it kept as it is stored. An image that is RGB already comes back without a copy.
  */
-export function toRGB(image: RawImage): PlainImage {
+export function* toRGB(image: RawImage): Steps<PlainImage> {
   const { data, width, height, channels = 4 } = image;
   if (channels === 3) return { data, width, height, channels };
-  const pixels = width * height;
-  const rgb = new Uint8Array(pixels * 3);
-  // Grey takes its one value three times: steps of 0 between the channels.
-  const step = channels === 4 ? 1 : 0;
-  for (let i = 0, from = 0, to = 0; i < pixels; i++, from += channels, to += 3) {
-    rgb[to] = data[from] as number;
-    rgb[to + 1] = data[from + step] as number;
-    rgb[to + 2] = data[from + 2 * step] as number;
+  const rgb = new Uint8Array(width * height * 3);
+  for (let first = 0; first < width * height; first += STEP) {
+    const last = Math.min(width * height, first + STEP);
+    writeRGB(data.subarray(first * channels, last * channels), channels, rgb.subarray(first * 3, last * 3));
+    yield;
   }
   return { data: rgb, width, height, channels: 3 };
 }
 
 /**
- * Grey pixels, as Pillow's `convert('L')` makes them: ITU-R BT.601 luma, `(19595 R + 38470 G + 7471 B + 2^15) / 2^16`
- * rounded down. Alpha is dropped. An image that is grey already comes back without a copy.
+ * Reads an image row by row as grey or RGB, so that it is never converted as a whole.
+ * @returns the pixels of row y, which are good until the next call
  */
-export function toGrey(image: RawImage): PlainImage {
-  const { data, width, height, channels = 4 } = image;
-  if (channels === 1) return { data, width, height, channels };
-  const pixels = width * height;
-  const grey = new Uint8Array(pixels);
+export function rowReader(image: RawImage, to: 1 | 3): (y: number) => Pixels {
+  const { data, width, channels = 4 } = image;
+  const row = (y: number): Pixels => data.subarray(y * width * channels, (y + 1) * width * channels);
+  if (channels === to) return row;
+  const converted = new Uint8Array(width * to);
+  const write = to === 1 ? writeGrey : writeRGB;
+  return (y) => {
+    write(row(y), channels, converted);
+    return converted;
+  };
+}
+
+function writeRGB(data: Pixels, channels: number, rgb: Uint8Array): void {
+  // Grey takes its one value three times: steps of 0 between the channels.
+  const step = channels === 4 ? 1 : 0;
+  for (let from = 0, to = 0; to < rgb.length; from += channels, to += 3) {
+    rgb[to] = data[from] as number;
+    rgb[to + 1] = data[from + step] as number;
+    rgb[to + 2] = data[from + 2 * step] as number;
+  }
+}
+
+/**
+ * As Pillow's `convert('L')` does: ITU-R BT.601 luma, `(19595 R + 38470 G + 7471 B + 2^15) / 2^16` rounded down. Alpha
+ * is dropped.
+ */
+function writeGrey(data: Pixels, channels: number, grey: Uint8Array): void {
   const step = channels >= 3 ? 1 : 0;
-  for (let i = 0, from = 0; i < pixels; i++, from += channels) {
+  for (let from = 0, to = 0; to < grey.length; from += channels, to++) {
     const r = data[from] as number;
     const g = data[from + step] as number;
     const b = data[from + 2 * step] as number;
-    grey[i] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
+    grey[to] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
   }
-  return { data: grey, width, height, channels: 1 };
 }

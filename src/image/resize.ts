@@ -1,4 +1,5 @@
-import type { PlainImage } from './raw-image.js';
+import { type PlainImage, type RawImage, rowReader } from './raw-image.js';
+import { finish, STEP, type Steps } from './steps.js';
 
 /** A rectangle of pixels. */
 export interface Region {
@@ -27,13 +28,23 @@ export function shorterSideSize(width: number, height: number, size: number): { 
  * @param region the part of the result that is wanted; what lies outside is not computed
  */
 export function resizeBilinear(image: PlainImage, width: number, height: number, region?: Region): PlainImage {
-  const part = region ?? { left: 0, top: 0, width, height };
-  const columns = width === image.width ? undefined : createFilter(image.width, width, part.left, part.width);
-  const rows = height === image.height ? undefined : createFilter(image.height, height, part.top, part.height);
-  const { first, last } = rows ? rangeOf(rows) : { first: part.top, last: part.top + part.height };
-  const across = columns ? filterColumns(image, columns, first, last) : cutRows(image, part, first, last);
-  const data = rows ? filterRows(across, part.width * image.channels, rows, first) : across;
-  return { data, width: part.width, height: part.height, channels: image.channels };
+  const whole = { left: 0, top: 0, width, height };
+  return finish(resizeSteps(image, image.channels, { width, height }, region ?? whole));
+}
+
+/** `resizeBilinear` in steps, of an image that is first converted to grey or RGB. */
+export function* resizeSteps(
+  image: RawImage,
+  channels: 1 | 3,
+  { width, height }: { readonly width: number; readonly height: number },
+  region: Region,
+): Steps<PlainImage> {
+  const columns = width === image.width ? undefined : createFilter(image.width, width, region.left, region.width);
+  const rows = height === image.height ? undefined : createFilter(image.height, height, region.top, region.height);
+  const range = rows ? rangeOf(rows) : { first: region.top, last: region.top + region.height };
+  const across = yield* filterColumns(image, channels, columns, region, range);
+  const data = rows ? yield* filterRows(across, region.width * channels, rows, range.first) : across;
+  return { data, width: region.width, height: region.height, channels };
 }
 
 const PRECISION_BITS = 22;
@@ -94,51 +105,66 @@ function clip8(sum: number): number {
   return Math.min(sum >> PRECISION_BITS, 255);
 }
 
-/** Rows `first` to `last` of an image, each filtered along its length. */
-function filterColumns(image: PlainImage, filter: Filter, first: number, last: number): Uint8Array {
-  const { data, width, channels } = image;
-  const { starts, counts, stride, weights } = filter;
-  const outWidth = starts.length;
-  const out = new Uint8Array((last - first) * outWidth * channels);
-  let to = 0;
-  for (let y = first; y < last; y++) {
-    const row = y * width * channels;
-    for (let x = 0; x < outWidth; x++) {
-      const count = counts[x] as number;
-      const at = x * stride;
-      let from = row + (starts[x] as number) * channels;
-      if (channels === 1) {
-        let sum = HALF;
-        for (let k = 0; k < count; k++) {
-          sum = (sum + Math.imul(data[from++] as number, weights[at + k] as number)) | 0;
-        }
-        out[to++] = clip8(sum);
-        continue;
-      }
-      let r = HALF;
-      let g = HALF;
-      let b = HALF;
-      for (let k = 0; k < count; k++, from += 3) {
-        const weight = weights[at + k] as number;
-        r = (r + Math.imul(data[from] as number, weight)) | 0;
-        g = (g + Math.imul(data[from + 1] as number, weight)) | 0;
-        b = (b + Math.imul(data[from + 2] as number, weight)) | 0;
-      }
-      out[to] = clip8(r);
-      out[to + 1] = clip8(g);
-      out[to + 2] = clip8(b);
-      to += 3;
+/** The rows of a range, each cut to the region's columns and, where there is a filter, filtered along its length. */
+function* filterColumns(
+  image: RawImage,
+  channels: 1 | 3,
+  filter: Filter | undefined,
+  region: Region,
+  { first, last }: { readonly first: number; readonly last: number },
+): Steps<Uint8Array> {
+  const length = region.width * channels;
+  const out = new Uint8Array((last - first) * length);
+  const read = rowReader(image, channels);
+  for (let y = first, to = 0, work = 0; y < last; y++, to += length) {
+    const row = read(y);
+    if (filter) filterRow(row, channels, filter, out.subarray(to, to + length));
+    else out.set(row.subarray(region.left * channels, region.left * channels + length), to);
+    work += row.length + length;
+    if (work >= STEP) {
+      work = 0;
+      yield;
     }
   }
   return out;
 }
 
+function filterRow(row: RawImage['data'], channels: 1 | 3, filter: Filter, out: Uint8Array): void {
+  const { starts, counts, stride, weights } = filter;
+  for (let x = 0, to = 0; x < starts.length; x++) {
+    const count = counts[x] as number;
+    const at = x * stride;
+    let from = (starts[x] as number) * channels;
+    if (channels === 1) {
+      let sum = HALF;
+      for (let k = 0; k < count; k++) {
+        sum = (sum + Math.imul(row[from++] as number, weights[at + k] as number)) | 0;
+      }
+      out[to++] = clip8(sum);
+      continue;
+    }
+    let r = HALF;
+    let g = HALF;
+    let b = HALF;
+    for (let k = 0; k < count; k++, from += 3) {
+      const weight = weights[at + k] as number;
+      r = (r + Math.imul(row[from] as number, weight)) | 0;
+      g = (g + Math.imul(row[from + 1] as number, weight)) | 0;
+      b = (b + Math.imul(row[from + 2] as number, weight)) | 0;
+    }
+    out[to] = clip8(r);
+    out[to + 1] = clip8(g);
+    out[to + 2] = clip8(b);
+    to += 3;
+  }
+}
+
 /** Rows of `length` values, of which the first is row `first` of the image, filtered down the columns. */
-function filterRows(data: Uint8Array | Uint8ClampedArray, length: number, filter: Filter, first: number): Uint8Array {
+function* filterRows(data: Uint8Array, length: number, filter: Filter, first: number): Steps<Uint8Array> {
   const { starts, counts, stride, weights } = filter;
   const out = new Uint8Array(starts.length * length);
   const sums = new Int32Array(length);
-  for (let y = 0; y < starts.length; y++) {
+  for (let y = 0, work = 0; y < starts.length; y++) {
     sums.fill(HALF);
     for (let k = 0; k < (counts[y] as number); k++) {
       const weight = weights[y * stride + k] as number;
@@ -146,20 +172,13 @@ function filterRows(data: Uint8Array | Uint8ClampedArray, length: number, filter
       for (let x = 0; x < length; x++) {
         sums[x] = ((sums[x] as number) + Math.imul(data[from + x] as number, weight)) | 0;
       }
+      work += length;
+      if (work >= STEP) {
+        work = 0;
+        yield;
+      }
     }
     for (let x = 0; x < length; x++) out[y * length + x] = clip8(sums[x] as number);
-  }
-  return out;
-}
-
-/** Rows `first` to `last`, as wide as the region, unfiltered. */
-function cutRows(image: PlainImage, region: Region, first: number, last: number): Uint8Array {
-  const { data, width, channels } = image;
-  const length = region.width * channels;
-  const out = new Uint8Array((last - first) * length);
-  for (let y = first; y < last; y++) {
-    const from = (y * width + region.left) * channels;
-    out.set(data.subarray(from, from + length), (y - first) * length);
   }
   return out;
 }

@@ -1,9 +1,8 @@
 import { VGGNetError } from '../errors.js';
-import { createLayers } from '../program/layers.js';
 import { inferShapes } from '../program/shape.js';
 import { numel } from '../tensor.js';
-import type { VGGConfig } from './config.js';
-import { usualShape } from './load.js';
+import { createLayers, type VGGConfig } from '../vgg.js';
+import { usualShape } from './config.js';
 
 /** Of a layer's input and output. VGG16 has 25 MiB at 224×224, and 134 at 512×512. */
 const MAX_ACTIVATION_BYTES = 2 ** 28;

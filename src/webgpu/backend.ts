@@ -28,7 +28,7 @@ export function createWebGPUBackend(options: WebGPUOptions): Backend {
   const source = new DeviceSource(found, options);
   return {
     device,
-    rounds: ['fp16'],
+    roundsWeights: ['fp16'],
     compile(program, parameters, { signal, reopen } = {}) {
       return WebGPUExecutable.compile({ source, program, reopen }, parameters, signal);
     },

@@ -1,12 +1,10 @@
 import { abortable } from '../abort.js';
 import type { Executable, GPUExecutable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import type { Drawable } from '../image/canvas.js';
-import type { ImagePreset } from '../image/preset.js';
+import type { GPUTensor } from '../gpu-tensor.js';
 import { Tensor } from '../tensor.js';
 import type { DeviceSource } from './device.js';
 import { type OutputPlace, Session } from './session.js';
-import type { GPUTensor } from './tensor.js';
 import { upload } from './upload.js';
 
 export interface ExecutableOptions {
@@ -95,13 +93,6 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
 
   device(): Promise<GPUDevice> {
     return this.#enqueue(async ({ context }) => context.device);
-  }
-
-  picture(source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
-    return this.#enqueue(async ({ context }) => {
-      const { pictureToTensor } = await import('./image.js');
-      return pictureToTensor(context, source, preset);
-    });
   }
 
   upload(tensor: Tensor): Promise<GPUTensor> {

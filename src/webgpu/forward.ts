@@ -1,5 +1,6 @@
 import type { RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted } from '../errors.js';
+import type { GPUTensor } from '../gpu-tensor.js';
 import { numel, Tensor } from '../tensor.js';
 import type { Arena } from './arena.js';
 import { Commands, type Work } from './commands.js';
@@ -11,7 +12,6 @@ import { type Call, type Chain, type Plan, type Value, valueBytes } from './plan
 import { Readback } from './readback.js';
 import type { OutputPlace } from './session.js';
 import { dispatchesOf, extraction, isDense, type Places, tensorBytes } from './steps.js';
-import type { GPUTensor } from './tensor.js';
 
 /** What a forward is made of. */
 export interface Parts {

@@ -1,11 +1,11 @@
 import { VGGNetError } from '../errors.js';
+import { GPUTensor } from '../gpu-tensor.js';
 import { type Drawable, loaded, sizeOf } from '../image/canvas.js';
 import { checkImageSize } from '../image/limits.js';
 import { type CropAxis, channelTable, cropAxis } from '../image/preprocess.js';
 import { type ImagePreset, presetChannels } from '../image/preset.js';
 import { createFilter, type Filter, shorterSideSize } from '../image/resize.js';
-import type { Context } from './context.js';
-import { GPUTensor } from './tensor.js';
+import { Context } from './context.js';
 import * as USAGE from './usage.js';
 
 /*
@@ -15,16 +15,26 @@ import * as USAGE from './usage.js';
 /** The GPUTextureUsage of a picture: COPY_SRC, COPY_DST, TEXTURE_BINDING and RENDER_ATTACHMENT. */
 const TEXTURE_USAGE = 0x1 | 0x2 | 0x4 | 0x10;
 
+/** Kept for each device, since a context listens for its loss. */
+const contexts = new WeakMap<GPUDevice, Context>();
+
+function contextOf(device: GPUDevice): Context {
+  const context = contexts.get(device) ?? new Context(device, { owned: false });
+  contexts.set(device, context);
+  return context;
+}
+
 /**
- * (1, C, H, W) of a picture, by the preset: the values that `preprocess` gives, to the bit.
+ * A picture as an input (1, C, H, W) on a device, as its preset says: the values that `preprocess` gives, to the bit.
+ * The buffer is the caller's.
  * @throws VGGNetError `INVALID_IMAGE` if it has no pixels; `IMAGE_TOO_LARGE`; `IO` if it came from another origin
- * without leave; `OUT_OF_MEMORY`, `GPU_ERROR`, `DEVICE_LOST`
+ * without CORS; `OUT_OF_MEMORY`, `GPU_ERROR`, `DEVICE_LOST`
  */
-export async function pictureToTensor(context: Context, source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
+export async function pictureToTensor(device: GPUDevice, source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
   if ('decode' in source) await loaded(source);
   const { width, height } = sizeOf(source);
+  const context = contextOf(device);
   checkSize(context, width, height);
-  const { device } = context;
   const made = context.attempt('a picture', () => createTexture(device, width, height));
   const texture = made.result;
   try {

@@ -1,7 +1,7 @@
 import { VGGNetError } from '../errors.js';
+import { GPUTensor } from '../gpu-tensor.js';
 import { numel, Tensor } from '../tensor.js';
 import type { Context } from './context.js';
-import { GPUTensor } from './tensor.js';
 import * as USAGE from './usage.js';
 
 interface Piece {

@@ -1,5 +1,6 @@
 import type { ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
+import { GPUTensor } from '../gpu-tensor.js';
 import { type Layer, parametersOf } from '../program/layers.js';
 import { numel, Tensor } from '../tensor.js';
 import { Arena } from './arena.js';
@@ -9,7 +10,6 @@ import { Derived } from './derived.js';
 import { Forward, resultBytes } from './forward.js';
 import { Parameters } from './parameters.js';
 import { makePlan, type Plan } from './plan.js';
-import { GPUTensor } from './tensor.js';
 
 /** Plans kept for input shapes seen lately. */
 const MAX_PLANS = 8;

@@ -1,6 +1,6 @@
+import { GPUTensor } from '../gpu-tensor.js';
 import type { Tensor } from '../tensor.js';
 import type { Context } from './context.js';
-import { GPUTensor } from './tensor.js';
 import * as USAGE from './usage.js';
 
 /**

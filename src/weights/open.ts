@@ -1,7 +1,7 @@
 import { abortable } from '../abort.js';
 import { type ByteSource, openBytes, type WeightsInput } from './bytes/bytes.js';
 import { PRECISION_KEY } from './metadata.js';
-import { recogniseNaming, toCanonical } from './naming.js';
+import { namingOf, toCanonical } from './naming.js';
 import { type OpenOptions, openSafetensors } from './safetensors/open.js';
 import type { WeightSource } from './source.js';
 
@@ -24,9 +24,8 @@ export async function openWeights(input: WeightsInput, options: OpenOptions = {}
   const bytes = await openBytes(input, options.signal);
   try {
     const source = await openFormat(bytes, options, input);
-    const names = source.entries.map(({ name }) => name);
-    const naming = recogniseNaming(names);
-    if (names.every((name) => (naming && toCanonical(name, naming)) !== undefined)) return source;
+    const naming = namingOf(source.entries);
+    if (source.entries.every(({ name }) => (naming && toCanonical(name, naming)) !== undefined)) return source;
     // On demand too.
     const { withPlainNames } = await import('./rename.js');
     return withPlainNames(source);

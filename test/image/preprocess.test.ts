@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { imageToTensor, preprocess, resizeAndCrop } from '../../src/image/preprocess.js';
 import { CAFFE_PRESET, IMAGENET_PRESET } from '../../src/image/preset.js';
 import { resizeBilinear, shorterSideSize } from '../../src/image/resize.js';
+import { finish } from '../../src/image/steps.js';
 import { stopwatch } from '../support/stopwatch.js';
 import { golden, greatestDifference, IMAGES, NONE, pattern, unpack, unpackFloats, unpackPixels } from './golden.js';
 
@@ -12,7 +13,7 @@ describe('resize and crop are equal to Pillow and torchvision at every pixel', (
     const expected = golden.resized[name] as (typeof golden.resized)[string];
     const { source, mode, resize, crop } = expected;
     const data = pattern(source.width, source.height, source.noise);
-    const image = resizeAndCrop({ ...source, data, channels: 3 }, { ...IMAGENET_PRESET, mode, resize, crop });
+    const image = finish(resizeAndCrop({ ...source, data, channels: 3 }, { ...IMAGENET_PRESET, mode, resize, crop }));
     expect([image.width, image.height]).toEqual([expected.width, expected.height]);
     expect(greatestDifference(image.data, unpackPixels(expected.pixels, image.channels))).toEqual(NONE);
   });

@@ -3,7 +3,7 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { crc32, deflateSync } from 'node:zlib';
+import { deflateSync } from 'node:zlib';
 import sharp, { type Sharp } from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { decodeImage, type ImageInput } from '../../src/image/decode.js';
@@ -14,6 +14,7 @@ import type { RawImage } from '../../src/image/raw-image.js';
 import { loadSharp } from '../../src/image/sharp.js';
 import { stopwatch } from '../support/stopwatch.js';
 import { imageBytes, pattern } from './golden.js';
+import { chunk, png as makePng } from './png.js';
 
 /** Expects this error within a second. */
 async function refused(work: () => Promise<unknown>, code: string, message: string | RegExp): Promise<void> {
@@ -27,21 +28,13 @@ async function refused(work: () => Promise<unknown>, code: string, message: stri
   expect(elapsed()).toBeLessThan(1000);
 }
 
-function chunk(type: string, data: Uint8Array): Buffer {
-  const body = Buffer.concat([Buffer.from(type), data]);
-  const ends = Buffer.alloc(8);
-  ends.writeUInt32BE(data.length, 0);
-  ends.writeUInt32BE(crc32(body), 4);
-  return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)]);
+/** A grey PNG that claims a size. */
+function png(width: number, height: number, data: Uint8Array): Uint8Array {
+  return makePng(width, height, { data });
 }
 
-/** A grey PNG that claims a size. */
-function png(width: number, height: number, data: Uint8Array): Buffer {
-  const header = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0]);
-  header.writeUInt32BE(width, 0);
-  header.writeUInt32BE(height, 4);
-  const signature = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
-  return Buffer.concat([signature, chunk('IHDR', header), chunk('IDAT', data), chunk('IEND', Buffer.alloc(0))]);
+function repeat(bytes: Uint8Array, times: number): Buffer {
+  return Buffer.alloc(bytes.length * times, bytes);
 }
 
 describe('INVALID_IMAGE', () => {
@@ -106,6 +99,57 @@ describe('INVALID_IMAGE', () => {
       .tiff()
       .toBuffer();
     await refused(() => decodeImage(tiff), 'INVALID_IMAGE', 'got a TIFF file');
+  });
+
+  test.each<[string, () => Uint8Array, string]>([
+    [
+      'chunks',
+      () => makePng(9, 9, { data: new Uint8Array(), between: repeat(chunk('tEXt', Buffer.alloc(0)), 1_300_000) }),
+      'at most 65536 chunks in a PNG image',
+    ],
+    [
+      'segments',
+      () => Buffer.concat([Uint8Array.of(0xff, 0xd8), repeat(Uint8Array.of(0xff, 0xfe, 0, 2), 1_300_000)]),
+      'at most 65536 segments in a JPEG image',
+    ],
+    [
+      'scans',
+      () => Buffer.concat([Uint8Array.of(0xff, 0xd8), repeat(Uint8Array.of(0xff, 0xda, 0, 2, 1), 1000)]),
+      'at most 100 scans in a JPEG image',
+    ],
+    [
+      'blocks',
+      () => Buffer.concat([Buffer.from('GIF89a'), Buffer.alloc(7), repeat(Uint8Array.of(0x21, 0xfe, 0), 1_300_000)]),
+      'at most 65536 blocks in a GIF image',
+    ],
+    [
+      'chunks of a WebP',
+      () => {
+        const chunks = repeat(Buffer.from('JUNK\0\0\0\0'), 1_300_000);
+        const head = Buffer.from('RIFF\0\0\0\0WEBP');
+        head.writeUInt32LE(chunks.length + 4, 4);
+        return Buffer.concat([head, chunks]);
+      },
+      'at most 65536 chunks in a WebP image',
+    ],
+  ])('too many %s', async (_, make, message) => {
+    const file = make();
+    await refused(() => decodeImage(file), 'INVALID_IMAGE', message);
+  });
+
+  test('a walk over stuffed bytes gives the thread back', async () => {
+    // 24 MiB, each second byte of which has to be looked at.
+    const stuffed = repeat(Uint8Array.of(0xff, 0), 12 * 2 ** 20);
+    const file = Buffer.concat([Uint8Array.of(0xff, 0xd8, 0xff, 0xda, 0, 2), stuffed]);
+    let turns = 0;
+    const count = (): void => {
+      turns++;
+      timer = setImmediate(count);
+    };
+    let timer = setImmediate(count);
+    await expect(decodeImage(file)).rejects.toMatchObject({ code: 'INVALID_IMAGE' });
+    clearImmediate(timer);
+    expect(turns).toBeGreaterThan(10);
   });
 
   test('no pixels', async () => {

@@ -127,7 +127,7 @@ describe('a process', () => {
 describe('workerd', () => {
   test('an edge worker', async () => {
     const bundle = await bundleWorker(WORKER, project.folder);
-    expect([...bundle.wasm.keys()].sort()).toEqual(['relaxed-simd-narrow.wasm', 'simd-narrow.wasm']);
+    expect([...bundle.wasm.keys()].sort()).toEqual(['relaxed-simd-lowp.wasm', 'simd-lowp.wasm']);
     expect(bundle.script).not.toMatch(/WebAssembly\.compile|new Worker\b/);
     const options: SmokeOptions = { threads: [1, 2], images: false, webgpu: false, apart: true };
     const worker = startWorker(bundle, fixture);

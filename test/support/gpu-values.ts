@@ -8,6 +8,7 @@ import { toNCHW, toNHWC } from '../../src/webgpu/ops/layout.js';
 import { packedLayout, packPiece } from '../../src/webgpu/ops/pack.js';
 import { expectClose } from './close.js';
 import type { GPUKernels } from './gpu-kernels.js';
+import { BATCH_NORM } from './kernel.js';
 
 /* Values and places for the tests of single kernels. */
 
@@ -92,4 +93,6 @@ export const conv = (inChannels: number, outChannels: number): Conv2d => {
 export const dense = (inFeatures: number, outFeatures: number): Linear => {
   return { op: 'linear', name: 'fc', path: 'fc', inFeatures, outFeatures };
 };
-export const norm = (channels: number): BatchNorm2d => ({ op: 'batchNorm2d', name: 'bn', path: 'bn', channels });
+export const norm = (channels: number): BatchNorm2d => {
+  return { op: 'batchNorm2d', name: 'bn', path: 'bn', channels, ...BATCH_NORM };
+};

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend.js';
 import type { Tensor } from '../../src/tensor.js';
 import { createWasmBackend } from '../../src/wasm/backend.js';
-import { cheapestForm, type Form, TILE_SIZES, type TileSize } from '../../src/wasm/plan/algorithm.js';
+import { type Algorithm, cheapestAlgorithm, TILE_SIZES, type TileSize } from '../../src/wasm/plan/algorithm.js';
 import type { Tolerance } from '../support/close.js';
 import { generatedParameters, generatedTensor } from '../support/generated.js';
 import { expectAsReference, program, type Unnamed } from '../support/kernel.js';
@@ -12,7 +12,7 @@ import { expectAsReference, program, type Unnamed } from '../support/kernel.js';
  */
 
 /**
- * Sums of K products as in test/kernels.test.ts, and the error of the transforms: ARCHITECTURE.md has 2e-6 of the
+ * Sums of K products as in test/kernels.test.ts, and the error of the transforms: docs/measurements.md has 2e-6 of the
  * output's deviation for F(4×4) and 5e-6 for F(6×6) in the mean, and ten times that at the worst of a layer's values.
  */
 const TOLERANCE: Record<TileSize, Tolerance> = { 4: { atol: 3e-5, rtol: 1e-5 }, 6: { atol: 1e-4, rtol: 3e-5 } };
@@ -89,9 +89,9 @@ describe.each(CASES)('F($size×$size, 3×3), deterministic: $deterministic', ({ 
 });
 
 describe('the cost model', () => {
-  const form = (inChannels: number, outChannels: number, size: number): Form => {
+  const algorithm = (inChannels: number, outChannels: number, size: number): Algorithm => {
     const layer = { op: 'conv2d' as const, name: 'conv', path: 'conv', inChannels, outChannels };
-    return cheapestForm(layer, ['direct', ...TILE_SIZES], size, size);
+    return cheapestAlgorithm(layer, ['direct', ...TILE_SIZES], size, size);
   };
 
   test.each([
@@ -108,13 +108,13 @@ describe('the cost model', () => {
     [512, 512, 7, 4],
     [128, 128, 4, 'direct'],
   ] as const)(
-    '%i to %i channels at %i: the form that was measured to be the fastest',
+    '%i to %i channels at %i: the algorithm that was measured to be the fastest',
     (inChannels, outChannels, size, fastest) => {
-      expect(form(inChannels, outChannels, size)).toBe(fastest);
+      expect(algorithm(inChannels, outChannels, size)).toBe(fastest);
     },
   );
 
   test('takes the direct product where the larger weights cost more', () => {
-    expect(form(512, 512, 2)).toBe('direct');
+    expect(algorithm(512, 512, 2)).toBe('direct');
   });
 });

@@ -9,7 +9,7 @@ import { conv2d, conv2dWeights, type Fused, planConv2d } from '../../src/webgpu/
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import { expectClose, type Tolerance } from '../support/close.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
-import { bytesOf, conv, enter, half, leave, pack, random, vector, weights } from '../support/gpu-values.js';
+import { bytesOf, conv, enter, half, leave, norm, pack, random, vector, weights } from '../support/gpu-values.js';
 
 let gpu: GPUKernels;
 beforeAll(async () => {
@@ -66,7 +66,7 @@ async function compareConv(
   );
   const kept = precision === 'fp16' ? weight.map(half) : weight;
   let expected = reference.conv2d(x, layer, { weight: kept, bias });
-  if (fused.batchNorm) expected = batchNormReference.batchNorm2d(expected, statistics);
+  if (fused.batchNorm) expected = batchNormReference.batchNorm2d(expected, norm(oc), statistics);
   if (fused.relu) expected = reference.relu(expected);
   if (fused.pool) expected = reference.maxPool2d(expected);
   const what = `conv2d ${plan.algorithm} ${n}×${c}×${h}×${w} → ${oc}, ${JSON.stringify(fused)}, ${precision}`;

@@ -145,7 +145,7 @@ describe('batchNorm2d', () => {
     // x − mean is off by a unit of x, 30 · 2^-24, before it is scaled by up to 1 / √0.5.
     const tolerance = { atol: 5e-6, rtol: 1e-5, shape };
     await gpu.run(batchNorm2d(a, views, { relu: true }));
-    const evaluated = reference.relu(batchNormReference.batchNorm2d(x, parameters)).data;
+    const evaluated = reference.relu(batchNormReference.batchNorm2d(x, layer, parameters)).data;
     expectClose(await leave(gpu, a, views.output), evaluated, { ...tolerance, what: 'batchNorm2d' });
 
     await gpu.run(batchNorm2dTrain(a, views, { relu: false }));

@@ -1,4 +1,4 @@
-import { dropoutScale, dropoutThreshold } from '../../program/dropout.js';
+import { dropoutBase, dropoutScale, dropoutThreshold } from '../../program/dropout.js';
 import type { BufferView, Dispatch, PipelineSpec } from '../kernel.js';
 import { each, floatBits, padded } from './dispatch.js';
 
@@ -26,8 +26,15 @@ export function dropout(
   { input, output }: { input: BufferView; output: BufferView },
 ): Dispatch[] {
   const count = (n * h * w * padded(c)) / 4;
-  const start = (Math.imul(seed, 0x9e3779b1) + Math.imul(layer, 0x85ebca77)) >>> 0;
-  const params = [count, padded(c) / 4, c, h * w, start, dropoutThreshold(p), floatBits(dropoutScale(p))];
+  const params = [
+    count,
+    padded(c) / 4,
+    c,
+    h * w,
+    dropoutBase(seed, layer),
+    dropoutThreshold(p),
+    floatBits(dropoutScale(p)),
+  ];
   return [each('dropout', spec('dropout'), count, [input, output], params)];
 }
 

@@ -1,5 +1,6 @@
-import { type Architecture, resolveConfig, type VGGConfig } from '../../model/config.js';
-import { createLayers, parametersOf } from '../../program/layers.js';
+import { resolveConfig } from '../../model/config.js';
+import { parametersOf } from '../../program/layers.js';
+import { type Architecture, createLayers, type VGGConfig } from '../../vgg.js';
 import type { ViewEntry } from '../bytes/view.js';
 import { knownName } from '../metadata.js';
 import { type Chain, type ConvStep, type LinearStep, walkChain } from './chain.js';

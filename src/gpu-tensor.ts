@@ -1,11 +1,12 @@
-import { VGGNetError } from '../errors.js';
-import { checkShape, formatShape, numel } from '../tensor.js';
-import * as USAGE from './usage.js';
+import { VGGNetError } from './errors.js';
+import { checkShape, formatShape, numel } from './tensor.js';
+
+/** `GPUBufferUsage.COPY_SRC`; Node has no such global. */
+const COPY_SRC = 0x4;
 
 /**
- * Float32 values in row-major order in a `GPUBuffer`, without padding, with a shape; images are (N, C, H, W). Of a
- * buffer that a model is given nothing is kept, and it stays the caller's; a buffer that a model gives is the caller's
- * to destroy.
+ * Float32 values in row-major order in a `GPUBuffer`, without padding, with a shape; images are (N, C, H, W). A model
+ * keeps no reference to a buffer that it is given. Buffers that a model returns are the caller's to destroy.
  */
 export class GPUTensor {
   readonly buffer: GPUBuffer;
@@ -27,7 +28,7 @@ export class GPUTensor {
         `Expected a GPUBuffer, got ${buffer === null ? 'null' : typeof buffer}`,
       );
     }
-    if ((buffer.usage & USAGE.copySource) === 0) {
+    if ((buffer.usage & COPY_SRC) === 0) {
       throw new VGGNetError('INVALID_ARGUMENT', `The GPUBuffer needs the usage COPY_SRC, got usage ${buffer.usage}`);
     }
     if (buffer.mapState !== 'unmapped') {
