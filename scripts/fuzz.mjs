@@ -105,6 +105,8 @@ const parts = formats.flatMap((format) =>
     Math.min(PART, perFormat - i * PART),
   ]),
 );
+// All formats in turn, so that a run that is stopped has some of each.
+parts.sort((a, b) => a[1] - b[1]);
 const total = parts.reduce((sum, [, , count]) => sum + count, 0);
 const node = execFileSync(options.node, ['--version'], { encoding: 'utf8' }).trim();
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

@@ -100,7 +100,7 @@ function foreignKind(text: string): string | undefined {
   if (Object.hasOwn(FLAT, flat)) return FLAT[flat];
   if (text.slice(257, 262) === 'ustar') return 'this is a tar archive; unpack it first';
   // A name of a network is a Caffe model's first field.
-  if (/^\n[\x01-\x7f][\w. -]{4}/.test(text))
+  if (text.startsWith('\n') && text.charCodeAt(1) < 0x80 && /^[\w. -]{4}/.test(text.slice(2)))
     return 'this is a Caffe model (.caffemodel); convert it to safetensors or .npz first';
   if (/^[[{]/.test(text)) {
     return 'this is JSON, not weights; an index of shards or a model.json only lists the files that have them';
