@@ -316,6 +316,7 @@ describe('a graph that is no VGG', () => {
       (g) => {
         const n = nodeOf(g, 'Flatten');
         n.op = 'Reshape';
+        n.attributes = {};
         n.inputs.push('s');
         g.tensors.s = { dims: [3], type: 7, field: 7, varints: [-1, 2, 1] };
       },
@@ -326,6 +327,7 @@ describe('a graph that is no VGG', () => {
       (g) => {
         const n = nodeOf(g, 'Flatten');
         n.op = 'Reshape';
+        n.attributes = {};
         n.inputs.push('s');
         g.tensors.s = { dims: [2], type: 7, field: 7, varints: [-1, 4] };
       },

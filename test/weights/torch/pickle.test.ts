@@ -283,7 +283,7 @@ describe('what a pickle makes is counted', () => {
       ]),
     ],
     ['empty dicts', many(1_000_000, EMPTY_DICT)],
-    ['entries of the memo', concat([NONE, many(700_000, opcode(0x94))])],
+    ['entries of the memo', concat([NONE, many(1_100_000, opcode(0x94))])],
     [
       'tensors',
       concat([tensor(storage('s', 4), [1], [1]), many(20, concat([opcode(0x30), tensor(storage('s', 4), [1], [1])]))]),
