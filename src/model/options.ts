@@ -34,8 +34,8 @@ export interface LoadOptions {
   /** A PyTorch checkpoint with several dicts of tensors: which one to load, such as `'ema'` or `'model.ema'`. */
   key?: string | undefined;
   /**
-   * For an ONNX model whose values are in a file beside it: that file, or each by its relative path. Default: the files
-   * in the folder of a model that is a file.
+   * For an ONNX model whose values are in a file beside it: that file, or each by its relative path. Default: the file
+   * in the model's folder, if the model is a file.
    */
   externalData?: ExternalData | undefined;
   /** Verify the checksums of all values of a PyTorch checkpoint in the zip format. Default false. */
