@@ -1,37 +1,22 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { defineConfig } from 'tsup';
 import { forBundlers, withTypes } from './scripts/annotate.js';
 import { bundleLibrary, type LibraryOptions } from './scripts/bundle-library.js';
 import { minifiedShader } from './scripts/minify-wgsl.js';
+import { addBundled, writeThirdParty } from './scripts/third-party.js';
 
 type Config = ReturnType<typeof defineConfig>;
 type Options = Extract<Config, { entry?: unknown }>;
 type Plugin = NonNullable<Options['esbuildPlugins']>[number];
 
-/** The packages that went into any bundle. */
-const bundled = new Set<string>();
-
-function addBundled(path: string): void {
-  const folder = /^.*(node_modules\/(?:@[^/]+\/)?[^/]+)/.exec(path)?.[1];
-  if (folder) bundled.add(folder);
-}
-
-/** Writes the licences of the packages that went into a bundle, which they ask to be passed on. */
+/** Lists what of others went into a bundle. */
 const notices: Plugin = {
   name: 'notices',
   setup(build) {
-    build.onEnd(({ metafile }) => {
+    build.onEnd(async ({ metafile }) => {
       for (const input of Object.keys(metafile?.inputs ?? {})) addBundled(input);
-      const parts = [...bundled].sort().map((folder) => {
-        const { name, version, license } = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8'));
-        const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-        if (!file) throw new Error(`${name} would be bundled, and has no licence file to pass on`);
-        return `${name} ${version} (${license})\n\n${readFileSync(`${folder}/${file}`, 'utf8').trim()}\n`;
-      });
-      const title = 'The files of this folder contain these packages.\n';
-      mkdirSync('dist', { recursive: true });
-      writeFileSync('dist/THIRD-PARTY-NOTICES.txt', [title, ...parts].join(`\n${'-'.repeat(80)}\n\n`));
+      await writeThirdParty();
     });
   },
 };

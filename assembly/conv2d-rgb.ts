@@ -1,91 +1,109 @@
 /*
- * conv2d of an image's three channels. As in conv2d.ts, but no rows are packed: the pixels of a tile lie side by side in
- * the input, and one pointer reaches them all. K is 27, too short for a loop over C to load and store sums or for an
- * epilogue of its own: both stay in registers. The sums have the same order, and so the same bits.
+ * conv2d of an image's three channels: shapes, layout and formula are those of conv2d.ts, with CS = 3 for the input. No rows
+ * are packed, since the pixels of a tile are adjacent in the input and one pointer reaches them all. K is 27, too short to
+ * load and store sums or for a separate epilogue: both stay in registers. Sums have the same order, and so the same bits.
  */
-import { Conv2dArgs } from './conv2d';
+import { ConvolutionArgs } from './conv2d';
 import { SCRATCH, panelsOf } from './gemm';
 import { max2x2 } from './pool';
-import { V, madd, relu4 } from './simd';
-import { cut } from './team';
-import { MR, NR } from './tile';
+import { V, floatBytes, madd, relu4 } from './simd';
+import { partition } from './threads';
+import { EIGHT, MR, NR, columnOffset } from './tile';
 
-/** Bytes of a row of the 3×3 window. */
-const ROW: usize = 36;
+/** Bytes of a row of the 3×3 window: three pixels of three channels. */
+const WINDOW_ROW: usize = 36;
 
-/** True for what `conv2dRgb` takes: rows as wide as a tile, and output channels that fill their panels. */
-export function isRgb(args: Conv2dArgs): bool {
+/** True if `conv2dRgb` takes it: rows at least as wide as a tile, and output channels that fill their panels. */
+export function isRgb(args: ConvolutionArgs): bool {
   return args.inStride == 3 && args.width >= MR && args.outChannels % NR == 0;
 }
 
-export function conv2dRgb(args: Conv2dArgs, thread: i32, threads: i32): void {
+export function conv2dRgb(args: ConvolutionArgs, thread: i32, threads: i32): void {
   if (args.pool) conv2dRgbPooled(args, thread, threads);
   else conv2dRgbWhole(args, thread, threads);
 }
 
-function conv2dRgbWhole(args: Conv2dArgs, thread: i32, threads: i32): void {
-  const width = args.width, height = args.height, panels = panelsOf(args.outChannels);
-  const inRow = <usize>(width + 2) * 12, pixel = <usize>args.outStride << 2, outRow = <usize>(width + 2) * pixel;
-  const lines = args.pixels / width;
-  const first = cut(lines, 1, thread, threads), last = cut(lines, 1, thread + 1, threads);
+function conv2dRgbWhole(args: ConvolutionArgs, thread: i32, threads: i32): void {
+  const width = args.width;
+  const height = args.height;
+  const panels = panelsOf(args.outChannels);
+  const inRow = <usize>(width + 2) * 12;
+  const pixel = floatBytes(args.outStride);
+  const outRow = <usize>(width + 2) * pixel;
+  const lines = args.images * height;
+  const first = partition(lines, 1, thread, threads);
+  const last = partition(lines, 1, thread + 1, threads);
   for (let line = first; line < last; line++) {
-    const n = line / height, y = line % height;
+    const n = line / height;
+    const y = line % height;
     const from = args.input + <usize>(n * (height + 2) + y) * inRow;
     const to = args.output + <usize>(n * (height + 2) + y + 1) * outRow + pixel;
     for (let at = 0; at < width; at += MR) {
-      // The last tile overlaps the one before it, and computes some pixels again.
+      // The last tile overlaps the one before it and computes some pixels twice.
       const x = min(at, width - MR);
-      const a = from + <usize>x * 12, c = to + <usize>x * pixel;
+      const a = from + <usize>x * 12;
+      const c = to + <usize>x * pixel;
       for (let panel = 0; panel < panels; panel++) {
-        rgb(args, a, inRow, panel, c + (<usize>panel << 5), pixel);
+        rgb(args, a, inRow, panel, c + columnOffset(panel), pixel);
       }
     }
   }
 }
 
-/** Bytes of a pixel's eight channels, as they lie in the scratch. */
-const EIGHT: usize = 2 * V;
-
-/** Two rows of a tile go to the scratch, which stays in L1, and their max-pool into the output. */
-function conv2dRgbPooled(args: Conv2dArgs, thread: i32, threads: i32): void {
-  const width = args.width, height = args.height, panels = panelsOf(args.outChannels);
-  const outWidth = width / 2, outHeight = height / 2;
-  const inRow = <usize>(width + 2) * 12, pixel = <usize>args.outStride << 2, outRow = <usize>(outWidth + 2) * pixel;
-  const tile = args.scratch + <usize>(thread * SCRATCH), tileRow = <usize>MR * EIGHT;
-  const lines = (args.pixels / width / height) * outHeight;
-  const first = cut(lines, 1, thread, threads), last = cut(lines, 1, thread + 1, threads);
+/** Computes two rows of a tile into the scratch, which stays in L1, and their max-pool into the output. */
+function conv2dRgbPooled(args: ConvolutionArgs, thread: i32, threads: i32): void {
+  const width = args.width;
+  const height = args.height;
+  const panels = panelsOf(args.outChannels);
+  const outWidth = width / 2;
+  const outHeight = height / 2;
+  const inRow = <usize>(width + 2) * 12;
+  const pixel = floatBytes(args.outStride);
+  const outRow = <usize>(outWidth + 2) * pixel;
+  const tile = args.scratch + <usize>(thread * SCRATCH);
+  const tileRow = <usize>MR * EIGHT;
+  const lines = args.images * outHeight;
+  const first = partition(lines, 1, thread, threads);
+  const last = partition(lines, 1, thread + 1, threads);
   for (let line = first; line < last; line++) {
-    const n = line / outHeight, y = line % outHeight;
+    const n = line / outHeight;
+    const y = line % outHeight;
     const from = args.input + <usize>(n * (height + 2) + 2 * y) * inRow;
     const to = args.output + <usize>(n * (outHeight + 2) + y + 1) * outRow + pixel;
     for (let at = 0; at < 2 * outWidth; at += MR) {
       // MR is even: the last tile overlaps the one before it by whole windows.
       const x = min(at, 2 * outWidth - MR);
-      const a = from + <usize>x * 12, c = to + <usize>(x / 2) * pixel;
+      const a = from + <usize>x * 12;
+      const c = to + <usize>(x / 2) * pixel;
       for (let panel = 0; panel < panels; panel++) {
         rgb(args, a, inRow, panel, tile, EIGHT);
         rgb(args, a + inRow, inRow, panel, tile + tileRow, EIGHT);
-        poolTile(tile, c + (<usize>panel << 5), pixel);
+        poolTile(tile, c + columnOffset(panel), pixel);
       }
     }
   }
 }
 
 /**
- * The max-pool of a tile of two rows. `f32x4.max` takes some eight instructions, so it is left for tiles with NaN, which
- * a sum of all shows (or of both infinities, which does no harm); for the others `pmax`, which takes one, is the same.
+ * The max-pool of a tile of two rows. `f32x4.max` takes about eight instructions, so it is only used for tiles with NaN,
+ * which the sum of all values reveals (or both infinities, which is harmless); otherwise `pmax`, one instruction, is equal.
  */
 function poolTile(tile: usize, out: usize, pixel: usize): void {
-  const tileRow = <usize>MR * EIGHT, end = tile + tileRow;
+  const tileRow = <usize>MR * EIGHT;
+  const end = tile + tileRow;
   let sum = f32x4.splat(0);
   let to = out;
   for (let corner = tile; corner < end; corner += 2 * EIGHT) {
-    let a = v128.load(corner), b = v128.load(corner, EIGHT);
-    let c = v128.load(corner + tileRow), d = v128.load(corner + tileRow, EIGHT);
+    let a = v128.load(corner);
+    let b = v128.load(corner, EIGHT);
+    let c = v128.load(corner + tileRow);
+    let d = v128.load(corner + tileRow, EIGHT);
     sum = f32x4.add(sum, f32x4.add(f32x4.add(a, b), f32x4.add(c, d)));
     v128.store(to, f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
-    a = v128.load(corner, V); b = v128.load(corner, EIGHT + V);
-    c = v128.load(corner + tileRow, V); d = v128.load(corner + tileRow, EIGHT + V);
+    a = v128.load(corner, V);
+    b = v128.load(corner, EIGHT + V);
+    c = v128.load(corner + tileRow, V);
+    d = v128.load(corner + tileRow, EIGHT + V);
     sum = f32x4.add(sum, f32x4.add(f32x4.add(a, b), f32x4.add(c, d)));
     v128.store(to, f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)), V);
     to += pixel;
@@ -98,17 +116,20 @@ function poolTile(tile: usize, out: usize, pixel: usize): void {
   }
 }
 
-/** The tile of MR pixels from the window's corner `a` on, times panel number `panel`, to pixels `pixel` bytes apart. */
+/** MR adjacent pixels, whose first window begins at `a`, times panel number `panel`, to pixels `pixel` bytes apart. */
 // @ts-ignore: decorator
 @inline
-function rgb(args: Conv2dArgs, a: usize, inRow: usize, panel: i32, c: usize, pixel: usize): void {
+function rgb(args: ConvolutionArgs, a: usize, inRow: usize, panel: i32, c: usize, pixel: usize): void {
   const b = args.weights + <usize>panel * (27 * 2 * V);
-  const scale = args.scale + (<usize>panel << 5), shift = args.shift + (<usize>panel << 5), relu = args.relu != 0;
+  const scale = args.scale + columnOffset(panel);
+  const shift = args.shift + columnOffset(panel);
+  const relu = args.relu != 0;
   if (MR == 6) rgb6x8(a, inRow, b, c, pixel, scale, shift, relu);
   else rgb4x8(a, inRow, b, c, pixel, scale, shift, relu);
 }
 
-/** 6 pixels side by side, from the window's corner `a` on, times a panel of weights. */
+/** Six adjacent pixels, whose first window begins at `a`, times a panel of weights. */
+// biome-ignore format: a row of the tile a line
 function rgb6x8(a: usize, row: usize, b: usize, c: usize, pixel: usize, scale: usize, shift: usize, relu: bool): void {
   let c00 = f32x4.splat(0), c01 = c00;
   let c10 = c00, c11 = c00;
@@ -116,8 +137,8 @@ function rgb6x8(a: usize, row: usize, b: usize, c: usize, pixel: usize, scale: u
   let c30 = c00, c31 = c00;
   let c40 = c00, c41 = c00;
   let c50 = c00, c51 = c00;
-  for (const end = b + 27 * 2 * V; b < end; a += row - ROW) {
-    for (const next = a + ROW; a < next; a += 4) {
+  for (const end = b + 27 * 2 * V; b < end; a += row - WINDOW_ROW) {
+    for (const next = a + WINDOW_ROW; a < next; a += 4) {
       const b0 = v128.load(b), b1 = v128.load(b, V);
       let x = v128.load_splat<f32>(a, 0); c00 = madd(x, b0, c00); c01 = madd(x, b1, c01);
       x = v128.load_splat<f32>(a, 12); c10 = madd(x, b0, c10); c11 = madd(x, b1, c11);
@@ -151,14 +172,15 @@ function rgb6x8(a: usize, row: usize, b: usize, c: usize, pixel: usize, scale: u
   v128.store(c, c50); v128.store(c, c51, V);
 }
 
-/** 4 pixels side by side, from the window's corner `a` on, times a panel of weights. */
+/** The same for four pixels. */
+// biome-ignore format: a row of the tile a line
 function rgb4x8(a: usize, row: usize, b: usize, c: usize, pixel: usize, scale: usize, shift: usize, relu: bool): void {
   let c00 = f32x4.splat(0), c01 = c00;
   let c10 = c00, c11 = c00;
   let c20 = c00, c21 = c00;
   let c30 = c00, c31 = c00;
-  for (const end = b + 27 * 2 * V; b < end; a += row - ROW) {
-    for (const next = a + ROW; a < next; a += 4) {
+  for (const end = b + 27 * 2 * V; b < end; a += row - WINDOW_ROW) {
+    for (const next = a + WINDOW_ROW; a < next; a += 4) {
       const b0 = v128.load(b), b1 = v128.load(b, V);
       let x = v128.load_splat<f32>(a, 0); c00 = madd(x, b0, c00); c01 = madd(x, b1, c01);
       x = v128.load_splat<f32>(a, 12); c10 = madd(x, b0, c10); c11 = madd(x, b1, c11);

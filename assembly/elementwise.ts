@@ -1,22 +1,22 @@
 /*
- * Operations on plain runs of values: relu, dropout, softmax.
+ * Operations on dense values: relu, dropout and softmax.
  */
-import { V, relu4 } from './simd';
+import { V, floatBytes, relu4 } from './simd';
 
 /** max(x, 0) in place, over `count` values rounded up to a whole vector. */
 export function relu(values: usize, count: i32): void {
-  const end = values + (<usize>count << 2);
+  const end = values + floatBytes(count);
   for (let p = values; p < end; p += V) v128.store(p, relu4(v128.load(p)));
 }
 
 /**
- * Dropout in place: value i is multiplied by 0 if its draw, an integer under 2^24, is under `threshold`, and by
- * `scale` = 1 / (1 − p) otherwise. The draw must be that of src/dropout.ts: every backend drops the same values.
+ * Dropout in place: value i is multiplied by 0 if its draw, an integer below 2^24, is below `threshold`, and by
+ * `scale` = 1 / (1 − p) otherwise. The draws are those of src/program/dropout.ts, whose `dropoutBase` makes `base`: every
+ * backend drops the same values.
  */
-export function dropout(values: usize, count: i32, seed: u32, layer: u32, threshold: u32, scale: f32): void {
-  const base = seed * 0x9e3779b1 + layer * 0x85ebca77;
+export function dropout(values: usize, count: i32, base: u32, threshold: u32, scale: f32): void {
   for (let i = 0; i < count; i++) {
-    const at = values + (<usize>i << 2);
+    const at = values + floatBytes(i);
     const draw = lowbias32(base + <u32>i) >> 8;
     store<f32>(at, load<f32>(at) * (draw < threshold ? 0 : scale));
   }
@@ -32,17 +32,19 @@ function lowbias32(x: u32): u32 {
 }
 
 /**
- * Softmax of each of `rows` rows of `count` values: exp(x − max) / Σ exp(x − max). May run in place. One value at a time:
- * a row is short beside the linear layer that made it.
+ * Softmax of each of `rows` rows of `count` values: exp(x − max) / Σ exp(x − max). May run in place. One value at a time,
+ * since a row costs little next to the linear layer that computed it.
  */
 export function softmax(input: usize, output: usize, rows: i32, count: i32): void {
   for (let row = 0; row < rows; row++) {
-    const from = input + (<usize>(row * count) << 2), to = output + (<usize>(row * count) << 2);
-    const bytes = <usize>count << 2;
-    let most = -Infinity as f32, sum: f32 = 0;
-    for (let i: usize = 0; i < bytes; i += 4) most = max(most, load<f32>(from + i));
+    const from = input + floatBytes(row * count);
+    const to = output + floatBytes(row * count);
+    const bytes = floatBytes(count);
+    let largest = -Infinity as f32;
+    let sum: f32 = 0;
+    for (let i: usize = 0; i < bytes; i += 4) largest = max(largest, load<f32>(from + i));
     for (let i: usize = 0; i < bytes; i += 4) {
-      const e = exp(load<f32>(from + i) - most);
+      const e = exp(load<f32>(from + i) - largest);
       sum += e;
       store<f32>(to + i, e);
     }
@@ -59,7 +61,7 @@ export function softmax(input: usize, output: usize, rows: i32, count: i32): voi
 function exp(x: f32): f32 {
   if (x < -87) return 0;
   const n = nearest<f32>(x * 1.4426950408889634);
-  const r = x - n * 0.693359375 - n * -2.12194440e-4;
+  const r = x - n * 0.693359375 - n * -2.1219444e-4;
   let e: f32 = 1.0 / 5040.0;
   e = e * r + 1.0 / 720.0;
   e = e * r + 1.0 / 120.0;

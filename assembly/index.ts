@@ -1,8 +1,8 @@
-/** What every build exports. All pointers are byte addresses in the imported memory; nothing is allocated here. */
-export { MR, NR, setEpilogue } from './tile';
-export { SCRATCH, gemm, packB } from './gemm';
+/** The exports of every build. Pointers are byte addresses in the imported memory; the kernels allocate nothing. */
+export { MR, NR } from './tile';
+export { SCRATCH, gemm } from './gemm';
 export { CONV2D, LINEAR, MAX_POOL2D, WINOGRAD, helper, parallel } from './parallel';
-export { CONTROL } from './team';
+export { CONTROL } from './threads';
 export { packConv2d } from './conv2d';
 export { packWinograd } from './winograd-pack';
 export { adaptiveAvgPool2d } from './pool';

@@ -1,9 +1,23 @@
 /** Bytes of one vector of four float32. */
 export const V: usize = 16;
 
+/** Bytes of `count` float32. */
+// @ts-ignore: decorator
+@inline
+export function floatBytes(count: i32): usize {
+  return (<usize>count) << 2;
+}
+
+/** Bytes of `count` values of 16 bits. */
+// @ts-ignore: decorator
+@inline
+export function halfBytes(count: i32): usize {
+  return (<usize>count) << 1;
+}
+
 /**
- * a · b + c in each of four lanes, the inner step of every product here. The relaxed form is one fused instruction
- * where the machine has it, and may be rounded once or twice: the plain build is the one that is equal everywhere.
+ * a · b + c in each of four lanes, the inner step of every product. The relaxed form is one fused instruction where the
+ * machine has one, and may round once or twice; only the plain build gives the same bits on every machine.
  */
 // @ts-ignore: decorator
 @inline
@@ -20,7 +34,7 @@ export function nmadd(a: v128, b: v128, c: v128): v128 {
   return f32x4.sub(c, f32x4.mul(a, b));
 }
 
-/** max(v, 0) in each lane. `pmax` keeps its first operand when that is NaN, as PyTorch's relu does. */
+/** max(v, 0) in each lane. `pmax` returns its first operand when that is NaN, so NaN propagates as in PyTorch. */
 // @ts-ignore: decorator
 @inline
 export function relu4(v: v128): v128 {

@@ -1,14 +1,14 @@
 /*
- * The weights of Winograd's method, made once when they are loaded; winograd.ts has the rest.
+ * The weights of Winograd's method, transformed once when they are loaded; winograd.ts has the formula.
  */
 import { panelsOf } from './gemm';
-import { V } from './simd';
+import { V, floatBytes } from './simd';
 import { NR } from './tile';
-import { placesOf } from './winograd';
+import { pointsOf } from './winograd-lines';
 import { weight4 } from './winograd4';
 import { weight6 } from './winograd6';
 
-/** Bytes of a place that are packed at a time: places lie so far apart that few fit into the sets of a cache they share. */
+/** Bytes of a point that are packed at a time: points lie so far apart that they compete for a few sets of the caches. */
 const RUN: usize = 256;
 
 /**
@@ -16,20 +16,30 @@ const RUN: usize = 256;
  * ((m + 2)², ⌈OC/8⌉, CS, 8). In float64, rounded once. `scratch` has 20 KiB.
  */
 export function packWinograd(
-  size: i32, direct: usize, packed: usize, outChannels: i32, inStride: i32, scratch: usize,
+  size: i32,
+  direct: usize,
+  packed: usize,
+  outChannels: i32,
+  inStride: i32,
+  scratch: usize,
 ): void {
-  const panels = <usize>panelsOf(outChannels), side = size + 2, places = <usize>placesOf(size);
-  const tap = <usize>(inStride * NR) << 2;
-  // The weights of two pairs of channels, three vectors for each column; then G g, three for each row; a line of G g Gᵀ.
-  const work = scratch + places * RUN, line = work + <usize>(9 + 3 * side) * V;
+  const panels = <usize>panelsOf(outChannels);
+  const side = size + 2;
+  const points = <usize>pointsOf(size);
+  const tap = floatBytes(inStride * NR);
+  // The weights of two pairs of channels, three vectors per column; then G g, three per row; then a line of G g Gᵀ.
+  const work = scratch + points * RUN;
+  const line = work + <usize>(9 + 3 * side) * V;
   for (let at: usize = 0; at < panels * tap; at += RUN) {
     const from = direct + (at / tap) * 9 * tap + (at % tap);
     for (let pair: usize = 0; pair < RUN; pair += 8) {
       for (let k: usize = 0; k < 9; k++) v128.store(work + ((k % 3) * 3 + k / 3) * V, load2(from + pair + k * tap));
-      let v = work, out = scratch + pair;
+      let v = work;
+      let out = scratch + pair;
       for (let l = 0; l < 3 + side; l++) {
         const first = l < 3;
-        const to = first ? work + <usize>(9 + l) * V : line, step: usize = first ? 3 * V : V;
+        const to = first ? work + <usize>(9 + l) * V : line;
+        const step: usize = first ? 3 * V : V;
         weightLine(size, v128.load(v), v128.load(v, V), v128.load(v, 2 * V), to, step);
         v += 3 * V;
         if (first) continue;
@@ -39,7 +49,7 @@ export function packWinograd(
         }
       }
     }
-    for (let p: usize = 0; p < places; p++) memory.copy(packed + p * panels * tap + at, scratch + p * RUN, RUN);
+    for (let p: usize = 0; p < points; p++) memory.copy(packed + p * panels * tap + at, scratch + p * RUN, RUN);
   }
 }
 

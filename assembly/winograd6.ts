@@ -1,8 +1,8 @@
 /*
- * The transforms of Winograd's F(6×6, 3×3), a vector of four channels at a time; winograd.ts has the rest.
+ * The transforms of Winograd's F(6×6, 3×3), a vector of four channels at a time; winograd.ts has the formula.
  *
- * The interpolation points are 0, ±1/2, ±1, ±2, ∞. Of all symmetric sets of sixteenths up to 35/16 they have the least
- * error in float32, and all constants of Aᵀ and Bᵀ are exact in it.
+ * The interpolation points are 0, ±1/2, ±1, ±2, ∞. Of all symmetric sets of sixteenths up to 35/16 they have the smallest
+ * error in float32, in which all constants of Aᵀ and Bᵀ are exact.
  */
 import { V, madd, nmadd } from './simd';
 import { weightPair } from './winograd4';
@@ -18,12 +18,12 @@ const S: f32 = A2 + 1 + C2;
 /** Inputs of a tile's side. */
 const IN: usize = 8;
 
-/** The places along a side that its last tile has if two outputs are left: those of 0, ±1 and ∞. */
-export const SHORT6: i32 = 0b10011001;
+/** The points along a side that it shares with F(2, 3), bit by bit: those of 0, ±1 and ∞. */
+export const SHARED6: i32 = 0b10011001;
 
 /**
- * The constants are loaded from memory, where they follow the vectors: V8 makes one that is written in the code anew
- * wherever it is used, by three instructions. Each name is the place of its constant.
+ * Offsets of the constants, which follow the vectors in memory: V8 materializes a constant of the code at each use, in three
+ * instructions.
  */
 const AT: usize = IN * IN * V;
 const AT_S: usize = AT;
@@ -42,7 +42,7 @@ const AT_A5: usize = AT + 12 * V;
 const AT_C5: usize = AT + 13 * V;
 const AT_SHORT: usize = AT + 14 * V;
 
-/** Writes the constants behind the 64 vectors. */
+/** Writes the constants after the 64 vectors. */
 export function constants6(vectors: usize): void {
   v128.store(vectors, f32x4.splat(S), AT_S);
   v128.store(vectors, f32x4.splat(A), AT_A);
@@ -65,31 +65,44 @@ export function constants6(vectors: usize): void {
 // @ts-ignore: decorator
 @inline
 export function inputLine6(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
-  const d0 = v128.load(from), d1 = v128.load(from + step), d2 = v128.load(from + 2 * step);
-  const d3 = v128.load(from + 3 * step), d4 = v128.load(from + 4 * step), d5 = v128.load(from + 5 * step);
-  const d6 = v128.load(from + 6 * step), d7 = v128.load(from + 7 * step);
+  const d0 = v128.load(from);
+  const d1 = v128.load(from + step);
+  const d2 = v128.load(from + 2 * step);
+  const d3 = v128.load(from + 3 * step);
+  const d4 = v128.load(from + 4 * step);
+  const d5 = v128.load(from + 5 * step);
+  const d6 = v128.load(from + 6 * step);
+  const d7 = v128.load(from + 7 * step);
   const s = v128.load(vectors, AT_S);
   v128.store(out, madd(f32x4.sub(d2, d4), s, f32x4.sub(d6, d0)));
   v128.store(out + 7 * outStep, madd(f32x4.sub(d3, d5), s, f32x4.sub(d7, d1)));
-  let p = v128.load(vectors, AT_C2), q = v128.load(vectors, AT_1C2), r = v128.load(vectors, AT_A);
-  const evenA = madd(d2, p, nmadd(d4, q, d6)), oddA = madd(d1, p, nmadd(d3, q, d5));
+  let p = v128.load(vectors, AT_C2);
+  let q = v128.load(vectors, AT_1C2);
+  let r = v128.load(vectors, AT_A);
+  const evenA = madd(d2, p, nmadd(d4, q, d6));
+  const oddA = madd(d1, p, nmadd(d3, q, d5));
   v128.store(out + outStep, madd(oddA, r, evenA));
   v128.store(out + 2 * outStep, nmadd(oddA, r, evenA));
   q = v128.load(vectors, AT_A2C2);
-  const even1 = nmadd(d4, q, f32x4.add(d2, d6)), odd1 = nmadd(d3, q, f32x4.add(d1, d5));
+  const even1 = nmadd(d4, q, f32x4.add(d2, d6));
+  const odd1 = nmadd(d3, q, f32x4.add(d1, d5));
   v128.store(out + 3 * outStep, f32x4.add(even1, odd1));
   v128.store(out + 4 * outStep, f32x4.sub(even1, odd1));
-  p = v128.load(vectors, AT_A2), q = v128.load(vectors, AT_1A2), r = v128.load(vectors, AT_C);
-  const evenC = madd(d2, p, nmadd(d4, q, d6)), oddC = madd(d1, p, nmadd(d3, q, d5));
+  (p = v128.load(vectors, AT_A2)), (q = v128.load(vectors, AT_1A2)), (r = v128.load(vectors, AT_C));
+  const evenC = madd(d2, p, nmadd(d4, q, d6));
+  const oddC = madd(d1, p, nmadd(d3, q, d5));
   v128.store(out + 5 * outStep, madd(oddC, r, evenC));
   v128.store(out + 6 * outStep, nmadd(oddC, r, evenC));
 }
 
-/** Bᵀ of F(2, 3) times a line of four; the rows of ±1 times 1 − A² and 1 − C², which G of F(6, 3) divides by. */
+/** Bᵀ of F(2, 3) times a line of four. The rows of ±1 are multiplied by (1 − A²)(1 − C²), by which G of F(6, 3) divides. */
 // @ts-ignore: decorator
 @inline
 export function shortInput6(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
-  const d0 = v128.load(from), d1 = v128.load(from + step), d2 = v128.load(from + 2 * step), d3 = v128.load(from + 3 * step);
+  const d0 = v128.load(from);
+  const d1 = v128.load(from + step);
+  const d2 = v128.load(from + 2 * step);
+  const d3 = v128.load(from + 3 * step);
   const factor = v128.load(vectors, AT_SHORT);
   v128.store(out, f32x4.sub(d2, d0));
   v128.store(out + 3 * outStep, f32x4.mul(f32x4.add(d2, d1), factor));
@@ -101,16 +114,27 @@ export function shortInput6(from: usize, step: usize, out: usize, outStep: usize
 // @ts-ignore: decorator
 @inline
 export function outputLine6(from: usize, step: usize, out: usize, outStep: usize, vectors: usize): void {
-  const m0 = v128.load(from), m1 = v128.load(from + step), m2 = v128.load(from + 2 * step);
-  const m3 = v128.load(from + 3 * step), m4 = v128.load(from + 4 * step), m5 = v128.load(from + 5 * step);
-  const m6 = v128.load(from + 6 * step), m7 = v128.load(from + 7 * step);
-  const sumA = f32x4.add(m1, m2), sum1 = f32x4.add(m3, m4), sumC = f32x4.add(m5, m6);
+  const m0 = v128.load(from);
+  const m1 = v128.load(from + step);
+  const m2 = v128.load(from + 2 * step);
+  const m3 = v128.load(from + 3 * step);
+  const m4 = v128.load(from + 4 * step);
+  const m5 = v128.load(from + 5 * step);
+  const m6 = v128.load(from + 6 * step);
+  const m7 = v128.load(from + 7 * step);
+  const sumA = f32x4.add(m1, m2);
+  const sum1 = f32x4.add(m3, m4);
+  const sumC = f32x4.add(m5, m6);
   v128.store(out, f32x4.add(f32x4.add(m0, sumA), f32x4.add(sum1, sumC)));
-  const even2 = madd(sumA, v128.load(vectors, AT_A2), sum1), even4 = madd(sumA, v128.load(vectors, AT_A4), sum1);
+  const even2 = madd(sumA, v128.load(vectors, AT_A2), sum1);
+  const even4 = madd(sumA, v128.load(vectors, AT_A4), sum1);
   v128.store(out + 2 * outStep, madd(sumC, v128.load(vectors, AT_C2), even2));
   v128.store(out + 4 * outStep, madd(sumC, v128.load(vectors, AT_C4), even4));
-  const difA = f32x4.sub(m1, m2), dif1 = f32x4.sub(m3, m4), difC = f32x4.sub(m5, m6);
-  const odd1 = madd(difA, v128.load(vectors, AT_A), dif1), odd3 = madd(difA, v128.load(vectors, AT_A3), dif1);
+  const difA = f32x4.sub(m1, m2);
+  const dif1 = f32x4.sub(m3, m4);
+  const difC = f32x4.sub(m5, m6);
+  const odd1 = madd(difA, v128.load(vectors, AT_A), dif1);
+  const odd3 = madd(difA, v128.load(vectors, AT_A3), dif1);
   v128.store(out + outStep, madd(difC, v128.load(vectors, AT_C), odd1));
   v128.store(out + 3 * outStep, madd(difC, v128.load(vectors, AT_C3), odd3));
   const odd5 = madd(difA, v128.load(vectors, AT_A5), f32x4.add(dif1, m7));
@@ -121,7 +145,10 @@ export function outputLine6(from: usize, step: usize, out: usize, outStep: usize
 // @ts-ignore: decorator
 @inline
 export function shortOutput6(from: usize, step: usize, out: usize, outStep: usize): void {
-  const m0 = v128.load(from), m1 = v128.load(from + 3 * step), m2 = v128.load(from + 4 * step), m3 = v128.load(from + 7 * step);
+  const m0 = v128.load(from);
+  const m1 = v128.load(from + 3 * step);
+  const m2 = v128.load(from + 4 * step);
+  const m3 = v128.load(from + 7 * step);
   v128.store(out, f32x4.add(m0, f32x4.add(m1, m2)));
   v128.store(out + outStep, f32x4.add(f32x4.sub(m1, m2), m3));
 }
@@ -130,7 +157,8 @@ export function shortOutput6(from: usize, step: usize, out: usize, outStep: usiz
 // @ts-ignore: decorator
 @inline
 export function weight6(g0: v128, g1: v128, g2: v128, out: usize, step: usize): void {
-  const a2: f64 = A2, c2: f64 = C2;
+  const a2: f64 = A2;
+  const c2: f64 = C2;
   // −1 / (A² C²)
   v128.store(out, f64x2.neg(g0));
   weightPair(g0, g1, g2, A, 1 / (2 * a2 * (a2 - 1) * (a2 - c2)), out + step, step);

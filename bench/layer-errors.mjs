@@ -1,4 +1,4 @@
-// The table of each layer's error by form, for ARCHITECTURE.md: `node bench/layer-errors.mjs` after a build.
+// The table of each layer's error by algorithm, for docs/measurements.md: `node bench/layer-errors.mjs` after a build.
 import { rm } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';

@@ -1,5 +1,5 @@
-// Compiles every build of the kernels, two at a time. Those for weights in fewer bits have an entry of their own, which
-// asconfig.json can't say.
+// Compiles every build of the kernels, two at a time. The low-precision ones have an entry of their own, which
+// asconfig.json can't express.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -13,7 +13,7 @@ const targets = Object.entries(JSON.parse(readFileSync('asconfig.json', 'utf8'))
 async function compileNext() {
   for (let next = targets.shift(); next; next = targets.shift()) {
     const [target, options] = next;
-    const entry = options.use ? 'assembly/narrow.ts' : 'assembly/index.ts';
+    const entry = options.use ? 'assembly/lowp.ts' : 'assembly/index.ts';
     const { stdout, stderr } = await run(process.execPath, [
       asc,
       entry,

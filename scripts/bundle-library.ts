@@ -79,7 +79,7 @@ export async function bundleLibrary(options: LibraryOptions): Promise<string[]> 
     codeSplitting: {
       groups: [
         // Apart, so that a bundler which is asked for the tables alone passes over all the rest, whatever it can prove.
-        { name: 'architectures', test: /[\\/]src[\\/]architectures\.ts$/, priority: 1 },
+        { name: 'vgg', test: /[\\/]src[\\/]vgg\.ts$/, priority: 1 },
         { name: `${options.prefix}core`, test: (id) => leaves.has(id) && !CATALOG.test(id) },
         { name: `${options.prefix}load`, test: (id) => loaders.has(id) || CATALOG.test(id) },
       ],

@@ -1,19 +1,20 @@
-import type { Drawable } from './image/canvas.js';
-import type { ImagePreset } from './image/preset.js';
+import type { GPUTensor } from './gpu-tensor.js';
 import type { Layer } from './program/layers.js';
 import type { Precision } from './program/precision.js';
 import type { Tensor } from './tensor.js';
-import type { GPUTensor } from './webgpu/tensor.js';
 
 /*
- * The contract between the model and what computes it. A backend knows layers, parameters and tensors.
- * It knows nothing of model names, weight files, naming schemes, images or labels.
+ * The contract between the model and what computes it. A backend knows layers, parameters and tensors. It knows nothing
+ * of model names, weight files, naming schemes, images or labels; and the model knows nothing of its kernels.
+ *
+ * `compile` turns a program and its parameters into an executable. Every executable runs, profiles and reads parameters.
+ * What only some can do is a facet: an optional member, undefined where the executable can't.
  */
 
 /** What a backend computes: layers in a chain, unfused, so that other programs can be derived from them. */
 export interface Program {
   readonly layers: readonly Layer[];
-  /** The input that it is mostly used with, for choices that are made once; any other that fits may come too. */
+  /** The most common input, for choices that are made once. Inputs of any other shape that fits are allowed. */
   readonly inputShape?: readonly number[] | undefined;
 }
 
@@ -23,11 +24,11 @@ export interface ParameterChunk {
   readonly name: string;
   /** Index of the first value. */
   readonly offset: number;
-  /** Good until the next chunk is asked for: the buffer is used again, so that garbage does not pile up beside a model. */
+  /** Valid until the next chunk is asked for: the buffer is reused, so that garbage does not pile up beside a model. */
   readonly data: Float32Array;
 }
 
-/** Every parameter of a program, each value once, in chunks of at most a MiB or so, so that no model is held twice. */
+/** Every parameter of a program, each value once, in chunks of at most about 1 MiB, so that no model is held twice. */
 export type ParameterStream = AsyncIterable<ParameterChunk>;
 
 /** Where a model runs. */
@@ -38,76 +39,74 @@ export interface DeviceInfo {
   readonly threads: number;
   /** True if a forward runs on the caller's own thread. */
   readonly inline: boolean;
-  /** Why this one, in a sentence. */
+  /** Why this backend was chosen, in a sentence. */
   readonly reason: string;
 }
 
 export interface Backend {
   readonly device: DeviceInfo;
-  /** To these precisions it rounds weights itself; to others they come rounded. */
-  readonly rounds?: readonly Precision[];
+  /** Precisions this backend rounds weights to itself; for others the caller rounds first. */
+  readonly roundsWeights?: readonly Precision[];
   /**
    * Takes ownership of the parameters as they arrive.
    * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, or whatever the stream throws; nothing stays allocated then
    */
   compile(program: Program, parameters: ParameterStream, options?: CompileOptions): Promise<Executable>;
-  /** For each layer, the bytes of its weights in a second form that `compile` makes of them; 0 where it makes none. */
-  transformedBytes?(program: Program): readonly number[];
+  /** For each layer, the bytes of what `compile` derives from its weights and keeps beside them. */
+  derivedBytes?(program: Program): readonly number[];
 }
 
 export interface CompileOptions {
   readonly signal?: AbortSignal | undefined;
   /**
-   * Reads the parameters once more, from the start. A backend that can lose them (a GPU does) then gets them again;
-   * without it the model has to be made anew.
+   * Reads the parameters again, from the start. A backend that can lose them, as a GPU can, then recovers by itself;
+   * without it the model has to be created again.
    */
   readonly reopen?: (() => ParameterStream) | undefined;
 }
 
+/** A program with its parameters, ready to run. Overlapping calls run one after another. */
+export interface Executable {
+  /**
+   * The caller has checked the input against the program (`inferShapes`). It is copied before the call returns.
+   * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, `DISPOSED`, `WORKER_CRASHED`, `DEVICE_LOST`, `GPU_ERROR`
+   */
+  run(input: Tensor, options: RunOptions): Promise<Tensor[]>;
+  /** Runs, and returns the time of each step instead of the outputs. */
+  profile(input: Tensor, options: RunOptions): Promise<StepTime[]>;
+  /** A copy of a parameter's current values. */
+  readParameter(name: string): Promise<Float32Array>;
+  /** Frees everything. Runs in progress reject with `DISPOSED`. May be called twice. */
+  dispose(): void;
+  /** On a GPU: tensors that stay there. */
+  readonly gpu?: GPUExecutable;
+}
+
 export interface RunOptions {
-  /** Names of layers; their outputs come back in this order. Layers after the last one are not run. */
+  /** Names of layers, each a `Layer.name`; their outputs come back in this order. Later layers are not run. */
   readonly outputs: readonly string[];
-  /** 'train' drops in dropout, and normalises by and updates the batch's statistics. */
+  /** 'train' applies dropout; batch norm normalizes by the batch's statistics, and updates the running ones. */
   readonly mode: 'eval' | 'train';
-  /** What dropout draws from: an integer from 0 to 2^32 − 1. */
+  /** Seeds dropout: an integer from 0 to 2^32 − 1. */
   readonly seed: number;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What one piece of work of a run took. */
+/** The time of one step of a run. */
 export interface StepTime {
   /** The layer, with those that were fused into it after a '+'. */
   readonly name: string;
-  /** 'direct', 'int8', or 'winograd4' and the like with the tile's size, for a convolution; '' where there is one way only. */
+  /** For a convolution 'direct', 'int8', or 'winograd4' and the like with the tile's size; '' where there is no choice. */
   readonly algorithm: string;
   readonly ms: number;
 }
 
-/** What an executable on a GPU can do beside: take tensors that are there, and leave results there. */
+/** The facet of an executable on a GPU: tensors go in and come out without leaving it. */
 export interface GPUExecutable {
   /** The device that the parameters are on now; another one after it was lost. */
   device(): Promise<GPUDevice>;
-  /** As `run`; with 'gpu' each result is in a buffer that becomes the caller's. */
+  /** As `run`. With `place` 'gpu' each result is a buffer that becomes the caller's. */
   runOn(input: Tensor | GPUTensor, options: RunOptions, place: 'cpu' | 'gpu'): Promise<(Tensor | GPUTensor)[]>;
-  /** A picture as an input, as its preset says; the buffer becomes the caller's. */
-  picture(source: Drawable, preset: ImagePreset): Promise<GPUTensor>;
-  /** A tensor in a buffer that becomes the caller's. */
+  /** Copies a tensor to a buffer that becomes the caller's. */
   upload(tensor: Tensor): Promise<GPUTensor>;
-}
-
-/** A program with its parameters, ready to run. Runs that overlap are put in a queue. */
-export interface Executable {
-  /**
-   * The input has been checked against the program (`inferShapes`), and is copied before the call returns.
-   * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, `DISPOSED`, `WORKER_CRASHED`, `DEVICE_LOST`, `GPU_ERROR`
-   */
-  run(input: Tensor, options: RunOptions): Promise<Tensor[]>;
-  /** Runs, and gives the time of each step instead of the outputs. */
-  profile(input: Tensor, options: RunOptions): Promise<StepTime[]>;
-  /** Undefined where there is no GPU. */
-  readonly gpu?: GPUExecutable;
-  /** A parameter's values as they are now. */
-  readParameter(name: string): Promise<Float32Array>;
-  /** Frees everything. Runs in progress reject with `DISPOSED`. May be called twice. */
-  dispose(): void;
 }

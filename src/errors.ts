@@ -68,6 +68,11 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   }
 }
 
+/** The error of a call to a model after `dispose()`. */
+export function disposedError(): VGGNetError {
+  return new VGGNetError('DISPOSED', 'This model has been disposed; create it again');
+}
+
 /** What a call stopped by this signal throws. */
 export function abortError(signal: AbortSignal | undefined): VGGNetError {
   return new VGGNetError('ABORTED', 'Stopped by the AbortSignal', { cause: signal?.reason });

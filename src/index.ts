@@ -1,10 +1,7 @@
-export type { Architecture, ModelName } from './architectures.js';
-export { MODEL_NAMES, VGG_TYPES } from './architectures.js';
 export type { DeviceInfo, StepTime } from './backend.js';
-export type { Builder } from './builders.js';
-export { vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn } from './builders.js';
 export type { VGGNetErrorCode } from './errors.js';
 export { VGGNetError } from './errors.js';
+export { GPUTensor } from './gpu-tensor.js';
 export { clearCache, listCache } from './hub/cache.js';
 export type { PretrainedFile, PretrainedFormat, PretrainedSet } from './hub/catalog.js';
 export { PRETRAINED } from './hub/catalog.js';
@@ -18,16 +15,27 @@ export type { ImagePreset } from './image/preset.js';
 export { CAFFE_PRESET, IMAGENET_PRESET } from './image/preset.js';
 export type { RawImage } from './image/raw-image.js';
 export type { Prediction } from './model/classify.js';
-export type { ModelOptions, VGGConfig } from './model/config.js';
-export type { DeviceName, DeviceOptions } from './model/device.js';
-export type { ImageOptions, IncompatibleKeys, LoadOptions } from './model/load.js';
-export type { ClassifyOptions, CreateOptions, ForwardOptions, OnGPU, Profile } from './model/options.js';
-export type { LayerSummary, ModelSummary } from './model/summary.js';
-export { VGGNet } from './model.js';
+export type { IncompatibleKeys } from './model/load.js';
+export type {
+  ClassifyOptions,
+  CreateOptions,
+  DeviceName,
+  DeviceOptions,
+  ForwardOptions,
+  ImageOptions,
+  LoadOptions,
+  OnGPU,
+  PrecisionOption,
+  PrecisionOptions,
+} from './model/options.js';
+export type { LayerSummary, ModelSummary, Profile } from './model/summary.js';
+export type { Builder } from './model.js';
+export { VGGNet, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn } from './model.js';
 export type { Layer } from './program/layers.js';
-export type { Precision, PrecisionOption, PrecisionOptions } from './program/precision.js';
+export type { Precision } from './program/precision.js';
 export { Tensor } from './tensor.js';
-export { GPUTensor } from './webgpu/tensor.js';
+export type { Architecture, ModelName, ModelOptions, VGGConfig } from './vgg.js';
+export { MODEL_NAMES, VGG_TYPES } from './vgg.js';
 export type { WeightsInput } from './weights/bytes/bytes.js';
 export type { LoadProgress } from './weights/bytes/progress.js';
 export type { InitScheme } from './weights/init.js';

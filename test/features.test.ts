@@ -19,7 +19,7 @@ describe('features', () => {
       ['pool2', 'features.7', 'conv_layers.7'],
       ['fc6', 'classifier.0', 'fcs.0'],
       ['relu7', 'classifier.4', 'fcs.4'],
-      ['fc8', 'classifier.6', 'fcs.6'],
+      ['fc8', 'classifier.6', 'fcs.6', 'logits'],
     ];
     const x = smallInput();
     const outputs = await model.features(x, same.flat());

@@ -19,7 +19,8 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { resolveConfig } from '../src/model/config.js';
 import { summarize } from '../src/model/summary.js';
-import { createLayers, parametersOf } from '../src/program/layers.js';
+import { parametersOf } from '../src/program/layers.js';
+import { createLayers } from '../src/vgg.js';
 import { expectClose } from './support/close.js';
 import { NETWORK_TOLERANCE, readGolden } from './support/golden.js';
 import { bitsOf, createSmall, imageOf, LIST, OPTIONS, smallInput } from './support/small.js';

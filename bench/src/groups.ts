@@ -1,4 +1,4 @@
-import { MODEL_NAMES } from '../../src/model/config.js';
+import { MODEL_NAMES } from '../../src/vgg.js';
 import type { BackendName, Job, Level, PrecisionName, SystemName, WeightFormat } from './job.js';
 import { kernelCases, PEAK, STREAM, STREAM_BYTES } from './kernels/cases.js';
 import { networkCost } from './network.js';

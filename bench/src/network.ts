@@ -1,7 +1,8 @@
-import { type ModelName, type ModelOptions, resolveConfig } from '../../src/model/config.js';
-import { createLayers, type Layer, parametersOf } from '../../src/program/layers.js';
+import { resolveConfig } from '../../src/model/config.js';
+import { type Layer, parametersOf } from '../../src/program/layers.js';
 import { inferShapes } from '../../src/program/shape.js';
 import { numel } from '../../src/tensor.js';
+import { createLayers, type ModelName, type ModelOptions } from '../../src/vgg.js';
 
 /**
  * What quick runs measure: VGG16 with 256 features in its classifier, as loading half a gigabyte in each of two dozen

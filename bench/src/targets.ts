@@ -1,4 +1,4 @@
-import { MODEL_NAMES } from '../../src/model/config.js';
+import { MODEL_NAMES } from '../../src/vgg.js';
 import { QUICK_NETWORK } from './network.js';
 import { countedGroups, type Ratio, rowRatios } from './ratios.js';
 import type { Row } from './record.js';

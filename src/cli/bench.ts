@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { throwIfAborted } from '../errors.js';
-import type { DeviceName } from '../model/device.js';
+import type { DeviceName } from '../model/options.js';
 import { type Latency, measureLatency } from './latency.js';
 import { type ModelChoice, parseModel } from './model.js';
 import { formatTable, print, printable, printJson } from './output.js';

@@ -1,10 +1,11 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageToTensor } from '../image/preprocess.js';
-import { usualShape } from '../model/load.js';
+import { usualShape } from '../model/config.js';
+import { withPrecision } from '../model/precision.js';
 import type { VGGNet } from '../model.js';
 import { isWeighted } from '../program/layers.js';
-import { PRECISIONS, type Precision, withPrecision } from '../program/precision.js';
+import { PRECISIONS, type Precision } from '../program/precision.js';
 import { normals } from '../random.js';
 import { numel, Tensor } from '../tensor.js';
 import { saveFile } from '../weights/save-file.js';

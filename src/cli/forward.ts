@@ -1,4 +1,4 @@
-import type { DeviceName } from '../model/device.js';
+import type { DeviceName } from '../model/options.js';
 import type { Layer } from '../program/layers.js';
 import { layerNamed } from '../program/names.js';
 import { inferShapes } from '../program/shape.js';
@@ -35,9 +35,9 @@ export async function forward(flags: ForwardFlags, signal: AbortSignal): Promise
   try {
     check(model.layers, flags.layers, input);
     const start = performance.now();
-    const taps = await model.features(input, flags.layers.map(layerOf), { signal });
+    const taps = await model.features(input, flags.layers, { signal });
     const forwardMs = performance.now() - start;
-    const outputs = new Map(flags.layers.map((name) => [name, taps[layerOf(name)] as Tensor]));
+    const outputs = new Map(flags.layers.map((name) => [name, taps[name] as Tensor]));
     const entries = [...outputs].map(([name, { shape }]) => ({ name, shape }));
     const stream = writeSafetensors(entries, (name) => (outputs.get(name) as Tensor).data, { signal });
     await saveFile(flags.output, stream, { signal });
@@ -50,13 +50,8 @@ export async function forward(flags: ForwardFlags, signal: AbortSignal): Promise
   }
 }
 
-/** The network's own name for what the command calls `logits`. */
-function layerOf(name: string): string {
-  return name === 'logits' ? 'fc8' : name;
-}
-
 function check(layers: readonly Layer[], names: readonly string[], input: Tensor): void {
-  for (const name of names) checkUsage(() => layerNamed(layers, layerOf(name)));
+  for (const name of names) checkUsage(() => layerNamed(layers, name));
   inferShapes(layers, input.shape);
 }
 

@@ -1,8 +1,11 @@
 import type { DeviceInfo } from '../backend.js';
-import type { DeviceName } from '../model/device.js';
+import { usualSide } from '../model/config.js';
+import type { DeviceName } from '../model/options.js';
 import type { VGGNet } from '../model.js';
+import type { Layer } from '../program/layers.js';
 import { inferShapes } from '../program/shape.js';
 import { Tensor } from '../tensor.js';
+import type { VGGConfig } from '../vgg.js';
 import { checkUsage } from './failure.js';
 import { describeModel, isRemote, loadModel, type ModelChoice } from './model.js';
 
@@ -36,13 +39,11 @@ export async function measureLatency(choice: ModelChoice, options: LatencyOption
   // Before the weights are made, unless that would take a second download.
   if (!isRemote(choice)) {
     const { config, layers } = await describeModel(choice, signal);
-    const side = options.size ?? config.preset?.crop ?? 224;
-    checkUsage(() => inferShapes(layers, [batch, config.inChannels, side, side]));
+    checkUsage(() => inferShapes(layers, shapeOf(config, layers, options)));
   }
   const { model, loadMs } = await loadModel(choice, { device, signal });
   try {
-    const side = options.size ?? model.config.preset?.crop ?? 224;
-    const shape = [batch, model.config.inChannels, side, side];
+    const shape = shapeOf(model.config, model.layers, options);
     const { macs } = checkUsage(() => model.summary(shape));
     const input = checkUsage(() => Tensor.randn(shape));
     const times = await timeForwards(model, input, samples, warmup, signal);
@@ -60,6 +61,11 @@ export async function measureLatency(choice: ModelChoice, options: LatencyOption
   } finally {
     model.dispose();
   }
+}
+
+function shapeOf(config: VGGConfig, layers: readonly Layer[], { batch, size }: LatencyOptions): number[] {
+  const side = size ?? usualSide(config, layers);
+  return [batch, config.inChannels, side, side];
 }
 
 /** Milliseconds of each forward after the warm-up, in ascending order. */

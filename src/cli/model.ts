@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
-import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '../model/config.js';
-import type { DeviceName } from '../model/device.js';
+import { resolveConfig } from '../model/config.js';
 import { configOf, withStored } from '../model/load.js';
+import type { DeviceName, PrecisionOption } from '../model/options.js';
 import { VGGNet } from '../model.js';
 import { nearest } from '../nearest.js';
-import { createLayers, type Layer } from '../program/layers.js';
-import type { PrecisionOption } from '../program/precision.js';
+import type { Layer } from '../program/layers.js';
+import { type Architecture, createLayers, MODEL_NAMES, type VGGConfig } from '../vgg.js';
 import type { InitScheme } from '../weights/init.js';
 import { openWeights } from '../weights/open.js';
 import { checkUsage, UsageError } from './failure.js';

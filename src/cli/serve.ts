@@ -1,6 +1,5 @@
-import type { DeviceName } from '../model/device.js';
+import type { DeviceName, PrecisionOption } from '../model/options.js';
 import type { VGGNet } from '../model.js';
-import type { PrecisionOption } from '../program/precision.js';
 import { createHandler, type RequestHandler } from '../serve/handler.js';
 import { type ServeOptions, settingsOf } from '../serve/options.js';
 import { checkUsage, reportFailure } from './failure.js';

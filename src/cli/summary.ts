@@ -1,3 +1,4 @@
+import { usualShape } from '../model/config.js';
 import { summarize } from '../model/summary.js';
 import { checkUsage } from './failure.js';
 import { describeModel, parseModel } from './model.js';
@@ -11,9 +12,7 @@ export interface SummaryFlags {
 /** `vggnet summary`. The network itself is not made, and no weights are read. */
 export async function summary(name: string, flags: SummaryFlags, signal: AbortSignal): Promise<number> {
   const { config, layers } = await describeModel(parseModel(name), signal);
-  const side = config.preset?.crop ?? 224;
-  const input = flags.input ?? [1, config.inChannels, side, side];
-  const result = checkUsage(() => summarize(config, layers, input));
+  const result = checkUsage(() => summarize(config, layers, flags.input ?? usualShape(config, layers)));
   if (flags.json) printJson(result);
   else print(printable(result.toString()));
   return 0;

@@ -1,5 +1,5 @@
 import { IMAGENET_PRESET, type ImagePreset } from '../image/preset.js';
-import type { Architecture, ModelName } from '../model/config.js';
+import type { Architecture, ModelName } from '../vgg.js';
 
 /** How a file of weights is written: as a PyTorch checkpoint or as safetensors. */
 export type PretrainedFormat = 'pth' | 'safetensors';

@@ -30,7 +30,7 @@ export class DirectoryStore implements WeightStore {
   ): Promise<string> {
     const target = this.#node.path.join(this.location, file.name);
     // A file that someone put there is read once, and then known. All this also works where nothing may be written.
-    if ((await this.#isVerified(target, file)) || (await this.#adopt(target, file))) return target;
+    if ((await this.#isVerified(target, file)) || (await this.#adopt(target, file, signal))) return target;
     await this.#make();
     const ready = async (): Promise<string | undefined> =>
       (await this.#isVerified(target, file)) ? target : undefined;
@@ -38,7 +38,7 @@ export class DirectoryStore implements WeightStore {
     if ('ready' in lock) return lock.ready;
     try {
       // Another may have finished just before.
-      if ((await ready()) !== undefined || (await this.#adopt(target, file))) return target;
+      if ((await ready()) !== undefined || (await this.#adopt(target, file, signal))) return target;
       const replaced = await this.#delete(target);
       const sink = await PartialFile.open(this.#node, target, lock.token, lock.heirOf);
       try {
@@ -102,14 +102,14 @@ export class DirectoryStore implements WeightStore {
   }
 
   async #size(name: string): Promise<number | undefined> {
-    const stats = await this.#node.fs.stat(this.#node.path.join(this.location, name)).catch(() => undefined);
-    return stats?.size;
+    const stats = await this.#node.fs.lstat(this.#node.path.join(this.location, name)).catch(() => undefined);
+    return stats?.isFile() ? stats.size : undefined;
   }
 
   /** True if the file is the one that was checked before. Reads two small things. */
   async #isVerified(target: string, file: PretrainedFile): Promise<boolean> {
     const [stats, verified] = await Promise.all([
-      this.#node.fs.stat(target).catch(() => undefined),
+      this.#node.fs.lstat(target).catch(() => undefined),
       readVerified(this.#node, target),
     ]);
     if (!stats?.isFile() || !verified?.sha256.startsWith(file.sha256)) return false;
@@ -117,14 +117,15 @@ export class DirectoryStore implements WeightStore {
   }
 
   /** Reads a file that is there, and notes that it is the right one, if it is. */
-  async #adopt(target: string, file: PretrainedFile): Promise<boolean> {
+  async #adopt(target: string, file: PretrainedFile, signal: AbortSignal | undefined): Promise<boolean> {
     try {
-      const verified = await hashFile(this.#node, target);
-      if (!verified.sha256.startsWith(file.sha256)) return false;
+      const verified = await hashFile(this.#node, target, { size: file.size, signal });
+      if (!verified?.sha256.startsWith(file.sha256)) return false;
       await writeVerified(this.#node, target, verified).catch(() => {});
       return true;
     } catch (cause) {
-      if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR') return false;
+      // A link, pipe or device is replaced, as a wrong file is.
+      if (['ENOENT', 'ENOTDIR', 'ENOTFILE'].includes(codeOf(cause) ?? '')) return false;
       throw cacheError(`Could not read '${target}'`, cause);
     }
   }

@@ -1,11 +1,12 @@
 import { abortable } from '../abort.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { reasonOf } from '../weights/bytes/bytes.js';
+import { userHeaders, withoutUser } from '../weights/bytes/bytes.js';
 import { type LoadProgress, ProgressMeter } from '../weights/bytes/progress.js';
+import { reasonOf } from '../weights/bytes/redact.js';
 import type { PretrainedFile } from './catalog.js';
 import { Passing, rangeHeaders, readAnswer, validatorOf } from './response.js';
 import { createSha256, type Sha256 } from './sha256.js';
-import type { Origin, Sink } from './sink.js';
+import { MAX_BYTES, type Origin, type Sink } from './sink.js';
 
 export interface DownloadOptions {
   readonly signal?: AbortSignal | undefined;
@@ -28,8 +29,6 @@ const MAX_RETRY_AFTER_MS = 60_000;
 const PROGRESS_BYTES = 2 ** 20;
 /** So much, at least, must come in the time of the stall timeout: a trickle would take for ever. */
 const TRICKLE_BYTES = 2 ** 10;
-/** Where nobody says how long a file is. None of VGG's is a fifth as long. */
-const MAX_BYTES = 2 ** 32;
 
 /**
  * Downloads a file into a sink, goes on where it was cut, and checks the SHA-256 of all bytes before the sink is
@@ -63,6 +62,8 @@ class Transfer {
   #meter: ProgressMeter | undefined;
   #position = 0;
   #origin: Origin | undefined;
+  /** Whether it has bytes of an earlier download. */
+  #resumed = false;
 
   constructor(file: PretrainedFile, url: URL, sink: Sink, options: DownloadOptions) {
     this.#file = file;
@@ -75,8 +76,23 @@ class Transfer {
 
   /** Gives the digest. */
   async run(): Promise<string> {
-    const { signal, retries = RETRIES } = this.#options;
     await this.#resume();
+    await this.#transfer();
+    try {
+      return this.#check();
+    } catch (error) {
+      if (!this.#resumed) throw error;
+      // The bytes that were kept are not what the server gave: once more, from the first.
+      this.#position = 0;
+      this.#origin = undefined;
+      await this.#transfer();
+      return this.#check();
+    }
+  }
+
+  /** Brings the bytes from the position on, in as many tries as are allowed. */
+  async #transfer(): Promise<void> {
+    const { signal, retries = RETRIES } = this.#options;
     let furthest = this.#position;
     for (let failures = 0; ; ) {
       try {
@@ -98,18 +114,23 @@ class Transfer {
         await this.#pause(failures, error.retryAfter);
       }
     }
-    this.#meter?.finish();
-    return this.#check();
+    await this.#meter?.finish();
   }
 
   /** Takes up a download that was cut before this one, if the server said how to know its version again. */
   async #resume(): Promise<void> {
     const { kept, origin } = this.#sink;
-    if (kept === 0 || validatorOf(origin) === undefined) return;
+    if (kept === 0 || kept > this.#limit() || validatorOf(origin) === undefined) return;
     await this.#sink.replay((bytes) => this.#hash.update(bytes));
     this.#position = kept;
     this.#origin = origin;
+    this.#resumed = true;
     this.#startMeter();
+  }
+
+  /** Bytes that the file has at most: what its record says goes before what a server says. */
+  #limit(): number {
+    return this.#file.size ?? Math.min(this.#origin?.total ?? MAX_BYTES, MAX_BYTES);
   }
 
   async #attempt(): Promise<void> {
@@ -118,8 +139,10 @@ class Transfer {
     const all = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
     const watch = new Watch(this.#options.stallTimeout ?? STALL_TIMEOUT_MS);
     try {
-      const headers = rangeHeaders(this.#position, this.#origin, !isForeign(this.#url));
-      const response = await watch.wait(fetch(this.#url, { signal: all, headers, ...pastHttpCache() }));
+      const range = rangeHeaders(this.#position, this.#origin, !isForeign(this.#url));
+      const headers = { ...range, ...userHeaders(this.#url) };
+      const url = withoutUser(this.#url);
+      const response = await watch.wait(fetch(url, { signal: all, headers, ...pastHttpCache() }));
       const answer = readAnswer(response, this.#position, this.#origin, this.#label);
       if (answer === 'complete') return;
       if (answer === 'start over') {
@@ -143,6 +166,7 @@ class Transfer {
 
   async #startOver(origin: Origin): Promise<void> {
     await this.#sink.begin(origin);
+    this.#resumed = false;
     this.#position = 0;
     this.#hash = createSha256();
     this.#startMeter();
@@ -155,15 +179,15 @@ class Transfer {
   }
 
   async #read(response: Response, watch: Watch): Promise<void> {
-    const total = this.#file.size ?? this.#origin?.total;
+    const limit = this.#limit();
     const reader = response.body?.getReader();
     while (reader) {
       const { done, value } = await watch.wait(reader.read());
       if (done) break;
       watch.came(value.length);
       if (this.#position === 0) this.#refuseText(value);
-      if (this.#position + value.length > (total ?? MAX_BYTES)) {
-        throw new VGGNetError('IO', `${this.#label}: goes on after byte ${total ?? MAX_BYTES}, where it should end`);
+      if (this.#position + value.length > limit) {
+        throw new VGGNetError('IO', `${this.#label}: goes on after byte ${limit}, where it should end`);
       }
       await this.#sink.write(value);
       this.#hash.update(value);

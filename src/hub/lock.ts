@@ -1,6 +1,6 @@
 import { abortable } from '../abort.js';
 import { throwIfAborted } from '../errors.js';
-import { cacheError, codeOf, type NodeParts } from './node.js';
+import { cacheError, codeOf, isText, type NodeParts, parseRecord, readSmall } from './node.js';
 
 /*
  * One process downloads a file, and the others wait for it. The lock saves downloads, and nothing depends on it: each
@@ -54,15 +54,24 @@ export async function takeLock<T>(
     const done = await ready();
     if (done !== undefined) return { ready: done };
     const state = await look(node, path);
+    // A link or pipe in the lock's place is nobody's sign of life.
+    if (state?.life === FOREIGN) {
+      await remove(node, path);
+      continue;
+    }
+    if (state?.holder?.host === mine.host && hasEnded(state.holder.pid)) {
+      await remove(node, path, state.life);
+      heirOf = state.holder.token;
+      continue;
+    }
     if (state && state.life !== seen) {
       seen = state.life;
       // The clock of another machine may be wrong, and so time counts from the first look.
       since = performance.now() - (state.holder?.host === mine.host ? Math.max(0, Date.now() - state.beatAt) : 0);
     }
     if (state && performance.now() - since > times.stale) {
-      await remove(node, path);
-      const { holder } = state;
-      heirOf = holder && holder.host === mine.host && hasEnded(holder.pid) ? holder.token : undefined;
+      await remove(node, path, state.life);
+      heirOf = undefined;
       continue;
     }
     await abortable(new Promise((resolve) => setTimeout(resolve, times.poll)), signal);
@@ -72,7 +81,8 @@ export async function takeLock<T>(
 /** True if a lock is held by someone who is alive. */
 export async function isLocked(node: NodeParts, path: string): Promise<boolean> {
   const state = await look(node, path);
-  return state !== undefined && Date.now() - state.beatAt < TIMES.stale;
+  if (state === undefined || Date.now() - state.beatAt >= TIMES.stale) return false;
+  return !(state.holder?.host === node.os.hostname() && hasEnded(state.holder.pid));
 }
 
 async function create({ fs }: NodeParts, path: string, mine: Holder): Promise<boolean> {
@@ -85,10 +95,12 @@ async function create({ fs }: NodeParts, path: string, mine: Holder): Promise<bo
   }
 }
 
-function hold({ fs }: NodeParts, path: string, mine: Holder, heirOf: string | undefined, beat: number): Lock {
+function hold(node: NodeParts, path: string, mine: Holder, heirOf: string | undefined, beat: number): Lock {
+  const { fs } = node;
   const timer = setInterval(() => {
     const now = new Date();
-    fs.utimes(path, now, now).catch(() => {});
+    // Of the link itself, if one has taken the lock's place.
+    fs.lutimes(path, now, now).catch(() => {});
   }, beat);
   timer.unref?.();
   return {
@@ -97,42 +109,45 @@ function hold({ fs }: NodeParts, path: string, mine: Holder, heirOf: string | un
     async release() {
       clearInterval(timer);
       // It may be another's by now, if this process slept.
-      const text = await fs.readFile(path, 'utf8').catch(() => '');
+      const text = await readSmall(node, path).catch(() => '');
       if (parseHolder(text)?.token === mine.token) await fs.unlink(path).catch(() => {});
     },
   };
 }
 
+/** What there is in the place of a lock that is no file. */
+const FOREIGN = 'foreign';
+
 async function look(
-  { fs }: NodeParts,
+  node: NodeParts,
   path: string,
 ): Promise<{ holder: Holder | undefined; life: string; beatAt: number } | undefined> {
   try {
-    const [text, { mtimeMs }] = await Promise.all([fs.readFile(path, 'utf8'), fs.stat(path)]);
+    const { mtimeMs } = await node.fs.lstat(path);
+    const text = await readSmall(node, path);
     return { holder: parseHolder(text), life: `${text}@${mtimeMs}`, beatAt: mtimeMs };
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return undefined;
+    if (codeOf(cause) === 'ENOTFILE') return { holder: undefined, life: FOREIGN, beatAt: 0 };
     throw cacheError(`Could not read '${path}'`, cause);
   }
 }
 
-async function remove({ fs }: NodeParts, path: string): Promise<void> {
+/** @param life the lock that was looked at: another's, which took its place since, stays */
+async function remove(node: NodeParts, path: string, life?: string): Promise<void> {
   try {
-    await fs.unlink(path);
+    if (life !== undefined && (await look(node, path))?.life !== life) return;
+    await node.fs.unlink(path);
   } catch (cause) {
     if (codeOf(cause) !== 'ENOENT') throw cacheError(`Could not delete '${path}'`, cause);
   }
 }
 
 function parseHolder(text: string): Holder | undefined {
-  try {
-    const { token, pid, host } = JSON.parse(text);
-    // The token becomes part of a file's name.
-    const good = /^[0-9a-z]{8}$/.test(token) && Number.isSafeInteger(pid) && pid > 0 && typeof host === 'string';
-    return good ? { token, pid, host } : undefined;
-  } catch {
-    return undefined;
-  }
+  const { token, pid, host } = parseRecord(text);
+  // The token becomes part of a file's name.
+  if (!isText(token, /^[0-9a-z]{8}$/) || typeof pid !== 'number' || typeof host !== 'string') return undefined;
+  return Number.isSafeInteger(pid) && pid > 0 ? { token, pid, host } : undefined;
 }
 
 function hasEnded(pid: number): boolean {

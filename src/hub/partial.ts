@@ -1,7 +1,8 @@
 import type { FileHandle } from 'node:fs/promises';
-import { cacheError, codeOf, type NodeParts } from './node.js';
+import { throwIfAborted } from '../errors.js';
+import { cacheError, codeOf, isForeign, isText, type NodeParts, openRegular, parseRecord, readSmall } from './node.js';
 import { createSha256 } from './sha256.js';
-import type { Origin, Sink } from './sink.js';
+import { MAX_BYTES, type Origin, type Sink } from './sink.js';
 
 /*
  * A download on its way, in a cache directory. `NAME.TOKEN.partial` has the bytes and `NAME.TOKEN.meta` their version;
@@ -17,6 +18,8 @@ export interface Verified {
   readonly time: number;
 }
 
+/** Of a process: a part of its files' names. */
+const TOKEN = /^[0-9a-z]{8}$/;
 /** Bytes read at once. */
 const READ_BYTES = 2 ** 22;
 
@@ -56,9 +59,15 @@ export class PartialFile implements Sink {
   static async open(node: NodeParts, target: string, token: string, heirOf: string | undefined): Promise<PartialFile> {
     const { fs } = node;
     const path = partialPath(target, token);
-    const origin = await claim(node, target, token, heirOf);
+    let origin = await claim(node, target, token, heirOf);
     try {
-      const handle = await fs.open(path, origin ? 'r+' : 'wx+');
+      if (origin && (await isForeign(node, path))) {
+        // What was kept is a link or pipe, which nothing here has made: it is not written through.
+        await fs.unlink(path);
+        origin = undefined;
+      }
+      const { O_RDWR, O_CREAT } = fs.constants;
+      const handle = await openRegular(node, path, origin ? O_RDWR : O_RDWR | O_CREAT);
       const kept = origin ? (await handle.stat()).size : 0;
       return new PartialFile(node, target, token, handle, kept, origin);
     } catch (cause) {
@@ -81,10 +90,7 @@ export class PartialFile implements Sink {
   async begin(origin: Origin): Promise<void> {
     await this.#guard(async () => {
       // Before the bytes: without it they would be of the version before.
-      await this.#node.fs.writeFile(
-        metaPath(this.#target, this.#token),
-        JSON.stringify({ token: this.#token, origin }),
-      );
+      await writeMeta(this.#node, this.#target, this.#token, origin);
       await this.#handle.truncate(0);
       this.#position = 0;
       this.#resumable = true;
@@ -150,19 +156,27 @@ async function claim(
   for (const source of sources) {
     try {
       await fs.rename(source, meta);
-      const found = JSON.parse(await fs.readFile(meta, 'utf8'));
-      if (!/^[0-9a-z]{8}$/.test(found.token)) continue;
-      const { etag, lastModified, total } = found.origin;
+      const found = parseRecord(await readSmall(node, meta));
+      if (!isText(found.token, TOKEN) || typeof found.origin !== 'object' || found.origin === null) continue;
+      const { etag, lastModified, total } = found.origin as Readonly<Record<string, unknown>>;
       const origin: Origin = { etag: text(etag), lastModified: text(lastModified), total: count(total) };
       await fs.rename(partialPath(target, found.token), partialPath(target, token));
-      await fs.writeFile(meta, JSON.stringify({ token, origin }));
+      await writeMeta(node, target, token, origin);
       return origin;
     } catch (cause) {
-      if (codeOf(cause) === 'ENOENT' || cause instanceof SyntaxError || cause instanceof TypeError) continue;
+      if (codeOf(cause) === 'ENOTFILE') await fs.unlink(meta).catch(() => {});
+      if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTFILE') continue;
       throw cacheError(`Could not write '${meta}'`, cause);
     }
   }
   return undefined;
+}
+
+/** Writes which version the bytes of a partial are of, in a new file: one that is there may be a link. */
+async function writeMeta({ fs }: NodeParts, target: string, token: string, origin: Origin): Promise<void> {
+  const path = metaPath(target, token);
+  await fs.rm(path, { force: true });
+  await fs.writeFile(path, JSON.stringify({ token, origin }), { flag: 'wx' });
 }
 
 function text(value: unknown): string | undefined {
@@ -175,15 +189,23 @@ function count(value: unknown): number | undefined {
 }
 
 /**
- * The digest of a whole file, with what tells whether it is still the same.
- * @throws whatever the file system throws
+ * The digest of a whole file, with what tells whether it is still the same; undefined if its size is not the right one.
+ * @throws VGGNetError `ABORTED`; and whatever the file system throws
  */
-export async function hashFile({ fs }: NodeParts, path: string): Promise<Verified> {
-  const handle = await fs.open(path, 'r');
+export async function hashFile(
+  node: NodeParts,
+  path: string,
+  { size: expected, signal }: { size?: number | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<Verified | undefined> {
+  const handle = await openRegular(node, path, node.fs.constants.O_RDONLY);
   try {
     const { size, mtimeMs } = await handle.stat();
+    if (size > MAX_BYTES || (expected !== undefined && size !== expected)) return undefined;
     const hash = createSha256();
-    await readAll(handle, size, (bytes) => hash.update(bytes));
+    await readAll(handle, size, (bytes) => {
+      throwIfAborted(signal);
+      hash.update(bytes);
+    });
     return { sha256: hash.digest(), size, time: Math.floor(mtimeMs) };
   } finally {
     await handle.close();
@@ -201,10 +223,10 @@ async function readAll(handle: FileHandle, size: number, use: (bytes: Uint8Array
 }
 
 /** Reads `NAME.json`. */
-export async function readVerified({ fs }: NodeParts, target: string): Promise<Verified | undefined> {
+export async function readVerified(node: NodeParts, target: string): Promise<Verified | undefined> {
   try {
-    const { sha256, size, time } = JSON.parse(await fs.readFile(verifiedPath(target), 'utf8'));
-    const good = /^[0-9a-f]{64}$/.test(sha256) && typeof size === 'number' && typeof time === 'number';
+    const { sha256, size, time } = parseRecord(await readSmall(node, verifiedPath(target)));
+    const good = isText(sha256, /^[0-9a-f]{64}$/) && typeof size === 'number' && typeof time === 'number';
     return good ? { sha256, size, time } : undefined;
   } catch {
     // Without it the file is read once more.

@@ -1,9 +1,10 @@
-import { resolveConfig, type VGGConfig } from '../model/config.js';
-import { withImageOptions } from '../model/load.js';
+import { validatePreset } from '../image/preset.js';
+import { resolveConfig, withImageOptions } from '../model/config.js';
 import type { CreateOptions } from '../model/options.js';
-import { createConvLayers, createLayers, type Layer } from '../program/layers.js';
-import type { WeightsInput } from '../weights/bytes/bytes.js';
+import type { Layer } from '../program/layers.js';
+import { createConvLayers, createLayers, type VGGConfig } from '../vgg.js';
 import type { LoadProgress } from '../weights/bytes/progress.js';
+import { openWeights } from '../weights/open.js';
 import type { WeightSource } from '../weights/source.js';
 import type { PretrainedFormat, PretrainedSet } from './catalog.js';
 import { choosePretrainedFile, findPretrained } from './select.js';
@@ -30,11 +31,9 @@ export interface PretrainedOptions
 export interface Pretrained {
   readonly config: VGGConfig;
   readonly layersOf: (config: VGGConfig) => Layer[];
-  /** Downloads the weights, unless the cache has them. */
-  fetch(): Promise<WeightsInput>;
-  /** The tensors of the opened file that the model is made of. */
-  select(source: WeightSource): WeightSource;
-  /** Options for reading the file. */
+  /** Downloads the weights, unless the cache has them, and opens those that the model is made of. */
+  open(): Promise<WeightSource>;
+  /** Reports the reading of the file. */
   readonly onLoad: ((progress: LoadProgress) => void) | undefined;
 }
 
@@ -45,14 +44,18 @@ export interface Pretrained {
 export function describePretrained(name: string | PretrainedSet, options: PretrainedOptions): Pretrained {
   const set = typeof name === 'object' && name !== null ? name : findPretrained(name);
   const file = choosePretrainedFile(set, options.format);
+  validatePreset(set.preset);
   const { onProgress } = options;
   const at = (stage: PretrainedProgress['stage']): ((progress: LoadProgress) => void) | undefined =>
     onProgress && ((progress) => onProgress({ ...progress, stage }));
   return {
     config: withImageOptions({ ...resolveConfig(set.model, options), preset: set.preset }, options),
     layersOf: set.classifier ? createLayers : featureLayers,
-    fetch: () => fetchWeights(file, { ...options, onProgress: at('download') }),
-    select: (source) => (set.classifier ? source : withoutClassifier(source)),
+    async open() {
+      const weights = await fetchWeights(file, { ...options, onProgress: at('download') });
+      const source = await openWeights(weights, { ...options, onProgress: at('load') });
+      return set.classifier ? source : withoutClassifier(source);
+    },
     onLoad: at('load'),
   };
 }

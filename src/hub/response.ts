@@ -46,7 +46,11 @@ export function readAnswer(response: Response, position: number, origin: Origin 
 }
 
 /** The headers that ask for the rest of a file, if it is still the version `origin`. */
-export function rangeHeaders(position: number, origin: Origin | undefined, conditional: boolean): HeadersInit {
+export function rangeHeaders(
+  position: number,
+  origin: Origin | undefined,
+  conditional: boolean,
+): Record<string, string> {
   // Compressed bytes could not be counted.
   const headers: Record<string, string> = { 'accept-encoding': 'identity' };
   if (position > 0) {

@@ -1,6 +1,7 @@
 import { VGGNetError } from '../errors.js';
-import { MODEL_NAMES } from '../model/config.js';
 import { nearest } from '../nearest.js';
+import { MODEL_NAMES } from '../vgg.js';
+import { redactUrls } from '../weights/bytes/redact.js';
 import { PRETRAINED, type PretrainedFile, type PretrainedFormat, type PretrainedSet } from './catalog.js';
 
 /**
@@ -27,22 +28,39 @@ export function findPretrained(name: string): PretrainedSet {
  * @throws VGGNetError `INVALID_ARGUMENT` if there is none in the format, or its record is wrong
  */
 export function choosePretrainedFile(set: PretrainedSet, format: PretrainedFormat | undefined): PretrainedFile {
-  const found = format === undefined ? set.files[0] : set.files.find((file) => file.format === format);
+  const { files }: { readonly files?: unknown } = set;
+  if (!Array.isArray(files) || !files.every((file) => typeof file === 'object' && file !== null)) {
+    throw new VGGNetError('INVALID_ARGUMENT', `A record of weights has a list of files, got ${show(files)}`);
+  }
+  const found = (files as readonly PretrainedFile[]).find((file) => format === undefined || file.format === format);
   if (!found) {
-    const have = set.files.map((file) => `'${file.format}'`).join(' or ');
-    throw new VGGNetError('INVALID_ARGUMENT', `format of ${set.name} must be ${have}, got ${JSON.stringify(format)}`);
+    const have = (files as readonly PretrainedFile[]).map((file) => `'${file.format}'`).join(' or ');
+    throw new VGGNetError('INVALID_ARGUMENT', `format of ${set.name} must be ${have}, got ${show(format)}`);
   }
   checkFile(found);
   return found;
 }
 
-/** A record may be a caller's own, and its name becomes one in a folder. */
-function checkFile({ name, url, sha256, size }: PretrainedFile): void {
+/** A record may be a caller's own, of any types, and its name becomes one in a folder. */
+function checkFile(file: PretrainedFile): void {
+  const { name, url, sha256, size }: { [Key in keyof PretrainedFile]?: unknown } = file;
   const fail = (expected: string, got: unknown): never => {
-    throw new VGGNetError('INVALID_ARGUMENT', `A file of weights has ${expected}, got ${JSON.stringify(got)}`);
+    throw new VGGNetError('INVALID_ARGUMENT', `A file of weights has ${expected}, got ${show(got)}`);
   };
-  if (!/^[\w-][\w.-]{0,199}\.(?:pth|safetensors)$/.test(name)) fail('a name such as vgg16.safetensors', name);
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) fail('an http: or https: URL', url);
-  if (!/^(?:[0-9a-f]{8}|[0-9a-f]{64})$/.test(sha256)) fail('a SHA-256 of 64 lower-case digits, or its first 8', sha256);
-  if (size !== undefined && !(Number.isSafeInteger(size) && size > 0)) fail('a size in bytes', size);
+  const matches = (value: unknown, pattern: RegExp): boolean => typeof value === 'string' && pattern.test(value);
+  if (!matches(name, /^[\w-][\w.-]{0,199}\.(?:pth|safetensors)$/)) fail('a name such as vgg16.safetensors', name);
+  if (typeof url !== 'string' || !URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+    fail('an http: or https: URL', url);
+  }
+  if (!matches(sha256, /^(?:[0-9a-f]{8}|[0-9a-f]{64})$/)) {
+    fail('a SHA-256 of 64 lower-case digits, or its first 8', sha256);
+  }
+  if (size !== undefined && !(typeof size === 'number' && Number.isSafeInteger(size) && size > 0)) {
+    fail('a size in bytes', size);
+  }
+}
+
+/** A stranger's value for a message: cut, and without the secrets of a URL. */
+function show(value: unknown): string {
+  return typeof value === 'string' ? `'${redactUrls(value).slice(0, 200)}'` : typeof value;
 }

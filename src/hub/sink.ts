@@ -1,3 +1,6 @@
+/** None of VGG's files is a fifth as long. */
+export const MAX_BYTES: number = 2 ** 32;
+
 /** Which version of a file a server gave, as far as it says so. */
 export interface Origin {
   readonly etag?: string | undefined;

@@ -1,5 +1,6 @@
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import type { WeightsInput } from '../weights/bytes/bytes.js';
+import { redactUrls } from '../weights/bytes/redact.js';
 import { CacheStorageStore } from './cache-storage.js';
 import type { PretrainedFile } from './catalog.js';
 import { DirectoryStore, defaultFolder } from './directory.js';
@@ -62,7 +63,10 @@ function mirrored(official: string, baseUrl: string | URL | undefined): URL {
   const text = String(baseUrl);
   const base = URL.canParse(text) ? new URL(text) : undefined;
   if (base?.protocol !== 'https:' && base?.protocol !== 'http:') {
-    throw new VGGNetError('INVALID_ARGUMENT', `baseUrl must be an http: or https: URL, got '${text.slice(0, 200)}'`);
+    throw new VGGNetError(
+      'INVALID_ARGUMENT',
+      `baseUrl must be an http: or https: URL, got '${redactUrls(text).slice(0, 200)}'`,
+    );
   }
   // A key may be in the query.
   base.pathname = base.pathname.replace(/\/$/, '') + url.pathname;

@@ -1,7 +1,7 @@
 /*
  * The class names of ILSVRC 2012, in the order of the logits, as torchvision gives them:
- * `VGG16_Weights.IMAGENET1K_V1.meta["categories"]`. torchvision is under the BSD 3-Clause licence,
- * Copyright (c) Soumith Chintala 2016. Apart from the other modules, so that only who needs them loads them.
+ * `VGG16_Weights.IMAGENET1K_V1.meta["categories"]`. torchvision is under the BSD 3-Clause license
+ * (imagenet-labels.LICENSE), Copyright (c) Soumith Chintala 2016. Apart from the other modules, so that only who needs them loads them.
  */
 const NAMES = `
 tench|goldfish|great white shark|tiger shark|hammerhead|electric ray|stingray|cock|hen|ostrich|brambling|goldfinch|

@@ -1,36 +1,16 @@
-import { type Architecture, MODEL_NAMES, type ModelName, VGG_TYPES } from '../architectures.js';
 import { VGGNetError } from '../errors.js';
-import type { ImagePreset } from '../image/preset.js';
+import { defaultPreset, type ImagePreset, presetChannels, validatePreset } from '../image/preset.js';
 import { nearest } from '../nearest.js';
-
-export type { Architecture, ModelName } from '../architectures.js';
-export { MODEL_NAMES, VGG_TYPES } from '../architectures.js';
-
-/** What may be chosen of a network, all with the defaults of the lesson and of torchvision. */
-export interface ModelOptions {
-  /** Channels of the input image. Default 3. */
-  inChannels?: number;
-  /** Length of the logits. Default 1000. */
-  numClasses?: number;
-  /** Batch norm after each convolution. Default: by the name, and true for a list, as in the lesson. */
-  batchNorm?: boolean;
-  /** Width of the two hidden linear layers. Default 4096. */
-  hiddenFeatures?: number;
-  /** Side of the grid that the adaptive average pool hands to the classifier. Default 7. */
-  poolSize?: number;
-  /** Probability that dropout drops a value in train mode. Default 0.5. */
-  dropout?: number;
-}
-
-/** A network, fully described: all that is needed to build its layers. */
-export interface VGGConfig extends Readonly<Required<ModelOptions>> {
-  readonly name: string;
-  readonly architecture: Architecture;
-  /** Class names, `numClasses` of them, where they are known. */
-  readonly labels?: readonly string[] | undefined;
-  /** How an image becomes this network's input. */
-  readonly preset?: ImagePreset | undefined;
-}
+import type { Layer } from '../program/layers.js';
+import { leastSide } from '../program/shape.js';
+import {
+  type Architecture,
+  MODEL_NAMES,
+  type ModelName,
+  type ModelOptions,
+  VGG_TYPES,
+  type VGGConfig,
+} from '../vgg.js';
 
 /**
  * Resolves a model name or a list of layers, with options, into a checked configuration.
@@ -66,6 +46,50 @@ function resolveName(model: string): { name: ModelName; architecture: Architectu
   const batchNorm = name.endsWith('_bn');
   const type = name.replace('_bn', '').toUpperCase() as keyof typeof VGG_TYPES;
   return { name, architecture: VGG_TYPES[type], batchNorm };
+}
+
+/** A configuration with labels and preset: the caller's, else its own if they still fit, else the defaults. */
+export function withImageOptions(
+  config: VGGConfig,
+  { labels, preset }: { readonly labels?: readonly string[] | undefined; readonly preset?: ImagePreset | undefined },
+): VGGConfig {
+  const { numClasses, inChannels } = config;
+  if (labels && !(Array.isArray(labels) && labels.length === numClasses && labels.every(isString))) {
+    const got = Array.isArray(labels)
+      ? `a list of ${labels.length} ${labels.every(isString) ? 'strings' : 'values'}`
+      : typeof labels;
+    throw new VGGNetError('INVALID_ARGUMENT', `labels must be a list of ${numClasses} strings, got ${got}`);
+  }
+  if (preset) {
+    validatePreset(preset);
+    if (presetChannels(preset) !== inChannels) {
+      throw new VGGNetError(
+        'INVALID_ARGUMENT',
+        `The preset makes ${presetChannels(preset)} channels (mode '${preset.mode}'), and the network takes ${inChannels}`,
+      );
+    }
+  }
+  const own = config.preset && presetChannels(config.preset) === inChannels ? config.preset : undefined;
+  return {
+    ...config,
+    labels: labels ?? (config.labels?.length === numClasses ? config.labels : undefined),
+    preset: preset ?? own ?? defaultPreset(inChannels),
+  };
+}
+
+function isString(value: unknown): boolean {
+  return typeof value === 'string';
+}
+
+/** The side of the images that a network usually takes: its preset's, or 224, and no less than its pools need. */
+export function usualSide(config: VGGConfig, layers: readonly Layer[]): number {
+  return Math.max(config.preset?.crop ?? 224, leastSide(layers));
+}
+
+/** The shape of `batch` images of the usual side. */
+export function usualShape(config: VGGConfig, layers: readonly Layer[], batch = 1): number[] {
+  const side = usualSide(config, layers);
+  return [batch, config.inChannels, side, side];
 }
 
 const MAX_CHANNELS = 65_536;

@@ -1,39 +1,10 @@
 import type { Backend } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { createWasmBackend } from '../wasm/backend.js';
-import type { Threads } from '../wasm/workers/threads.js';
 import { type FoundAdapter, findAdapter, requireAdapter } from '../webgpu/adapter.js';
-
-/** What a model may be asked to run on. */
-export type DeviceName = 'auto' | 'wasm' | 'webgpu' | 'reference';
+import type { DeviceName, DeviceOptions } from './options.js';
 
 const DEVICE_NAMES: readonly DeviceName[] = ['auto', 'wasm', 'webgpu', 'reference'];
-
-export interface DeviceOptions {
-  /**
-   * Default 'auto': WebGPU where a GPU answers, and WebAssembly otherwise; `model.device` says which and why. A device
-   * asked for that is not here is an error, never replaced by another.
-   */
-  device?: DeviceName | undefined;
-  /** Run a forward on the caller's own thread, not in a worker. Default: only where there are no workers. */
-  inline?: boolean | undefined;
-  /** Use the kernels whose results are the same to the bit on every machine; somewhat slower. Default false. */
-  deterministic?: boolean | undefined;
-  /** Threads that compute, 1 to 256. Default 'auto': one for each core, up to 16; one where memory can't be shared. */
-  threads?: Threads | undefined;
-  /** Use Winograd's method for convolutions where it is faster; `summary()` says what it takes. Default true. */
-  winograd?: boolean | undefined;
-  /**
-   * WebAssembly: the most bytes that the memory of weights and activations may have; the model is made for less speed
-   * where that saves some. Default: what WebAssembly allows, 4 GiB.
-   */
-  memoryLimit?: number | undefined;
-  /**
-   * WebGPU: compute on this device and not on one of the model's own. It stays the caller's: `dispose()` leaves it
-   * alive, and when it is lost the model is too.
-   */
-  gpuDevice?: GPUDevice | undefined;
-}
 
 /** How long 'auto' waits for an adapter, in ms, before it goes on with WebAssembly. */
 const AUTO_WAIT = 5_000;

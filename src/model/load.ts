@@ -1,39 +1,18 @@
 import type { Backend, Executable, ParameterStream } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { defaultPreset, type ImagePreset, presetChannels, validatePreset } from '../image/preset.js';
 import { isWeighted, type Layer } from '../program/layers.js';
-import { leastSide } from '../program/shape.js';
-import type { LoadProgress } from '../weights/bytes/progress.js';
-import type { InitScheme } from '../weights/init.js';
+import type { ModelOptions, VGGConfig } from '../vgg.js';
 import { completeStream, matchWeights } from '../weights/match.js';
 import { CONFIG_KEY, decodeConfig } from '../weights/metadata.js';
-import { recogniseNaming, toCanonical } from '../weights/naming.js';
+import { namingOf, toCanonical } from '../weights/naming.js';
 import type { Reopen } from '../weights/reopen.js';
 import type { StoredPrecision, WeightSource } from '../weights/source.js';
-import { type ModelOptions, resolveConfig, type VGGConfig } from './config.js';
-
-export interface LoadOptions {
-  /** Refuse a file that lacks a tensor, has one too many, or has one of another shape. Default true. */
-  strict?: boolean | undefined;
-  /** Where parameters that no file gives come from. Default 'pytorch', the constructors' own, as in the lesson. */
-  init?: InitScheme | undefined;
-  /** Seeds the initialisation, and dropout: an integer from 0 to 2^32 − 1. Default 0. */
-  seed?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((progress: LoadProgress) => void) | undefined;
-}
-
-/** How images become the network's input, and what its classes are called. */
-export interface ImageOptions {
-  /** Class names, one for each class. Default: the file's, or ImageNet's for 1000 classes. */
-  labels?: readonly string[] | undefined;
-  /** Default: the file's, or torchvision's. */
-  preset?: ImagePreset | undefined;
-}
+import { resolveConfig, usualShape } from './config.js';
+import type { LoadOptions } from './options.js';
 
 /** What a file and a network did not share, as PyTorch's `load_state_dict` reports it. Both are empty if strict. */
 export interface IncompatibleKeys {
-  /** Parameters initialised from the seed: the file lacks them, or has the last layer for other classes. */
+  /** Parameters initialized from the seed: the file lacks them, or has the last layer for other classes. */
   readonly missingKeys: readonly string[];
   /** Tensors of the file that were passed over. */
   readonly unexpectedKeys: readonly string[];
@@ -64,7 +43,7 @@ export function withStored(layers: readonly Layer[], source: WeightSource | unde
 }
 
 function storedByPath(source: WeightSource | undefined): Map<string, StoredPrecision> {
-  const naming = source?.stored && recogniseNaming(source.entries.map(({ name }) => name));
+  const naming = source?.stored && namingOf(source.entries);
   if (!naming) return new Map();
   return new Map(
     [...(source?.stored ?? [])].map(([name, one]) => [(toCanonical(name, naming) ?? '').replace(/\.weight$/, ''), one]),
@@ -85,82 +64,45 @@ async function inferred({ entries }: WeightSource): Promise<VGGConfig> {
   return inferConfig(entries);
 }
 
-/** A configuration with labels and preset: the caller's, else its own if they still fit, else the defaults. */
-export function withImageOptions(config: VGGConfig, { labels, preset }: ImageOptions): VGGConfig {
-  const { numClasses, inChannels } = config;
-  if (labels && !(Array.isArray(labels) && labels.length === numClasses && labels.every(isString))) {
-    const got = Array.isArray(labels)
-      ? `a list of ${labels.length} ${labels.every(isString) ? 'strings' : 'values'}`
-      : typeof labels;
-    throw new VGGNetError('INVALID_ARGUMENT', `labels must be a list of ${numClasses} strings, got ${got}`);
-  }
-  if (preset) {
-    validatePreset(preset);
-    if (presetChannels(preset) !== inChannels) {
-      throw new VGGNetError(
-        'INVALID_ARGUMENT',
-        `The preset makes ${presetChannels(preset)} channels (mode '${preset.mode}'), and the network takes ${inChannels}`,
-      );
-    }
-  }
-  const own = config.preset && presetChannels(config.preset) === inChannels ? config.preset : undefined;
-  return {
-    ...config,
-    labels: labels ?? (config.labels?.length === numClasses ? config.labels : undefined),
-    preset: preset ?? own ?? defaultPreset(inChannels),
-  };
-}
-
-function isString(value: unknown): boolean {
-  return typeof value === 'string';
+/** What weights are loaded into. */
+export interface Target {
+  readonly backend: Backend;
+  readonly config: VGGConfig;
+  readonly layers: readonly Layer[];
 }
 
 /**
- * Compiles a network with the weights of a source, or without one with random weights. Closes the source.
- * @param reopen opens the source once more, where that is possible
- * @throws VGGNetError `WEIGHTS_MISMATCH`, `INVALID_DTYPE`, `INVALID_WEIGHTS_FILE`, `OUT_OF_MEMORY`, `ABORTED`;
- * nothing stays open or allocated then
+ * Compiles a network with the weights of a source, which stays open, or without one with random weights.
+ * @param reopen opens the source again, where that is possible
+ * @throws VGGNetError `WEIGHTS_MISMATCH`, `INVALID_DTYPE`, `INVALID_WEIGHTS_FILE`, `OUT_OF_MEMORY`, `ABORTED`; nothing
+ * stays allocated then
  */
 export async function compileModel(
-  backend: Backend,
-  config: VGGConfig,
-  layers: readonly Layer[],
+  target: Target,
   source: WeightSource | undefined,
   options: LoadOptions,
   reopen?: Reopen,
 ): Promise<Loaded> {
   async function* again(): ParameterStream {
-    const anew = await reopen?.();
+    const reopened = await reopen?.();
     try {
-      yield* (await openParameters(backend, config, layers, anew, { ...options, signal: undefined })).stream;
+      yield* (await openParameters(target, reopened, { ...options, signal: undefined })).stream;
     } finally {
-      await anew?.close();
+      await reopened?.close();
     }
   }
-  try {
-    const { stream, keys } = await openParameters(backend, config, layers, source, options);
-    const { signal } = options;
-    const once = source !== undefined && reopen === undefined;
-    const executable = await backend.compile({ layers, inputShape: usualShape(config, layers) }, stream, {
-      signal,
-      reopen: once ? undefined : again,
-    });
-    return { executable, keys };
-  } finally {
-    await source?.close();
-  }
-}
-
-/** One image of the preset's size, or of the least size that the pools allow. */
-export function usualShape(config: VGGConfig, layers: readonly Layer[]): number[] {
-  const side = Math.max(config.preset?.crop ?? 224, leastSide(layers));
-  return [1, config.inChannels, side, side];
+  const { backend, config, layers } = target;
+  const { stream, keys } = await openParameters(target, source, options);
+  const once = source !== undefined && reopen === undefined;
+  const executable = await backend.compile({ layers, inputShape: usualShape(config, layers) }, stream, {
+    signal: options.signal,
+    reopen: once ? undefined : again,
+  });
+  return { executable, keys };
 }
 
 async function openParameters(
-  backend: Backend,
-  config: VGGConfig,
-  layers: readonly Layer[],
+  target: Target,
   source: WeightSource | undefined,
   { strict = true, init = 'pytorch', seed = 0, signal }: LoadOptions,
 ): Promise<{ stream: ParameterStream; keys: IncompatibleKeys }> {
@@ -168,33 +110,43 @@ async function openParameters(
   // On demand: a complete file needs no initial values.
   const random = async (only?: ReadonlySet<string>): Promise<WeightSource> => {
     const { initSource } = await import('../weights/init.js');
-    return initSource(config, { init, seed, only });
+    return initSource(target.config, { init, seed, only });
   };
   if (!source) {
     const initial = await random();
     const all = new Set(initial.entries.map((entry) => entry.name));
-    const stream = await rounded(initial.chunks(all, signal), layers, backend);
+    const stream = await rounded(closing(initial, initial.chunks(all, signal)), target);
     return { stream, keys: { missingKeys: [], unexpectedKeys: [] } };
   }
-  const match = matchWeights(source, layers, { strict });
+  const match = matchWeights(source, target.layers, { strict });
   const missingKeys = [...match.missing, ...match.replaced];
-  const only = new Set(missingKeys);
-  const fill = missingKeys.length > 0 ? await random(only) : undefined;
-  const stream = await rounded(completeStream(match, fill, signal), layers, backend, storedByPath(source));
+  const fill = missingKeys.length > 0 ? await random(new Set(missingKeys)) : undefined;
+  const complete = completeStream(match, fill, signal);
+  const stream = await rounded(fill ? closing(fill, complete) : complete, target, storedByPath(source));
   return { stream, keys: { missingKeys, unexpectedKeys: match.unexpected } };
+}
+
+/** A stream that closes a source at its end. */
+async function* closing(source: WeightSource, stream: ParameterStream): ParameterStream {
+  try {
+    yield* stream;
+  } finally {
+    await source.close();
+  }
 }
 
 /** The stream with weights rounded to their layers' precision, where neither the file nor the backend has done so. */
 async function rounded(
   stream: ParameterStream,
-  layers: readonly Layer[],
-  { rounds = [] }: Backend,
+  { layers, backend: { roundsWeights = [] } }: Target,
   stored: ReadonlyMap<string, StoredPrecision> = new Map(),
 ): Promise<ParameterStream> {
   const open = layers.filter((layer) => {
     if (!isWeighted(layer)) return false;
     const { precision = 'fp32' } = layer;
-    return precision !== 'fp32' && precision !== stored.get(layer.path)?.precision && !rounds.includes(precision);
+    return (
+      precision !== 'fp32' && precision !== stored.get(layer.path)?.precision && !roundsWeights.includes(precision)
+    );
   });
   if (open.length === 0) return stream;
   const { roundedStream } = await import('../weights/quantize/stream.js');

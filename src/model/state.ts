@@ -1,14 +1,12 @@
-import type { Executable } from '../backend.js';
 import { isWeighted, type Layer, parametersOf } from '../program/layers.js';
 import { Tensor } from '../tensor.js';
+import type { VGGConfig } from '../vgg.js';
 import { CONFIG_KEY, encodeConfig, PRECISION_KEY } from '../weights/metadata.js';
 import { checkScheme, type NamingScheme, rename, renamedShape } from '../weights/naming.js';
 import { type RecipeEntry, storedTensors } from '../weights/quantize/metadata.js';
 import type { StoredPrecision } from '../weights/source.js';
 import { type SaveOptions, type WriteEntry, type WriteValues, writeSafetensors } from '../weights/write.js';
-import type { VGGConfig } from './config.js';
-
-/* What a model has learned, on its way out. */
+import type { Network } from './network.js';
 
 /** A tensor of a model's state, by the name that a scheme gives it. */
 export interface StateEntry {
@@ -19,18 +17,14 @@ export interface StateEntry {
   readonly stored?: StoredPrecision | undefined;
 }
 
-/** @throws VGGNetError `INVALID_ARGUMENT` for an unknown scheme */
-export function stateEntries(
-  layers: readonly Layer[],
-  executable: Executable,
-  poolSize: number,
-  naming: NamingScheme = 'torchvision',
-): StateEntry[] {
+/** @throws VGGNetError `DISPOSED`; `INVALID_ARGUMENT` for an unknown scheme */
+export function stateEntries(network: Network, naming: NamingScheme = 'torchvision'): StateEntry[] {
+  const { layers, executable, config } = network;
   checkScheme(naming);
   return layers.flatMap((layer) =>
     parametersOf(layer).map(({ name, shape }) => ({
       name: rename(name, naming),
-      shape: renamedShape(name, shape, naming, poolSize),
+      shape: renamedShape(name, shape, naming, config.poolSize),
       read: () => executable.readParameter(name),
       stored: name === `${layer.path}.weight` ? storedOf(layer) : undefined,
     })),
@@ -50,7 +44,7 @@ function storedOf(layer: Layer): StoredPrecision | undefined {
   return layer.op === 'conv2d' ? { precision, inputRange: layer.inputRange } : { precision };
 }
 
-/** A state as a safetensors file with the network's description; weights in fewer bits stay so. */
+/** A state as a safetensors file with the network's description; weights in low precision stay so. */
 export function saveState(
   entries: readonly StateEntry[],
   config: VGGConfig,

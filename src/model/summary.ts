@@ -1,8 +1,11 @@
+import type { StepTime } from '../backend.js';
 import { isWeighted, type Layer, parametersOf } from '../program/layers.js';
 import { inferShapes } from '../program/shape.js';
 import { formatShape, numel } from '../tensor.js';
+import type { VGGConfig } from '../vgg.js';
 import { ELEMENT_BYTES, storedTensors } from '../weights/quantize/metadata.js';
-import type { VGGConfig } from './config.js';
+import { usualShape } from './config.js';
+import type { Target } from './load.js';
 
 export interface LayerSummary {
   readonly name: string;
@@ -14,7 +17,7 @@ export interface LayerSummary {
   readonly parameters: number;
   /** Multiply-accumulates of convolutions and linear layers. */
   readonly macs: number;
-  /** Bytes of the weights in the form that Winograd's method takes, which are kept beside the weights themselves. */
+  /** Bytes of the weights transformed for Winograd's method, which are kept beside the weights themselves. */
   readonly transformedBytes: number;
   /** Bytes of the output. */
   readonly outputBytes: number;
@@ -28,7 +31,7 @@ export interface ModelSummary {
   readonly macs: number;
   /** Bytes of all parameters and running statistics, as their layers' precision stores them. */
   readonly parameterBytes: number;
-  /** Bytes of all weights in Winograd's form, which the model keeps beside them; 0 on a device that has none. */
+  /** Bytes of all weights transformed for Winograd's method; 0 on a device that transforms none. */
   readonly transformedBytes: number;
   /** Bytes of the largest pair of a layer's input and output: what a forward must hold at once. */
   readonly activationBytes: number;
@@ -36,11 +39,27 @@ export interface ModelSummary {
   toString(): string;
 }
 
+/** The times of one forward. */
+export interface Profile {
+  readonly layers: readonly (StepTime & {
+    /** Multiply-accumulates. */
+    readonly macs: number;
+  })[];
+  readonly totalMs: number;
+}
+
 const BYTES = 4;
 
+/** The summary of a network on its device. @throws VGGNetError `INVALID_SHAPE` */
+export function summaryOf({ config, layers, backend }: Target, inputShape?: readonly number[]): ModelSummary {
+  const usual = usualShape(config, layers);
+  const derived = backend.derivedBytes?.({ layers, inputShape: usual });
+  return summarize(config, layers, inputShape ?? usual, derived);
+}
+
 /**
- * What the layers make of an input, and what they cost.
- * @param transformed for each layer, the bytes of its weights in Winograd's form
+ * What each layer makes of an input, and what it costs.
+ * @param transformed for each layer, the bytes of its transformed weights
  * @throws VGGNetError `INVALID_SHAPE` if the input does not fit
  */
 export function summarize(
@@ -52,7 +71,7 @@ export function summarize(
   const shapes = inferShapes(layers, inputShape);
   const rows = layers.map((layer, i): LayerSummary => {
     const outputShape = shapes[i] as number[];
-    const parameters = learned(layer);
+    const parameters = countLearned(layer);
     return {
       name: layer.name,
       path: layer.path,
@@ -88,9 +107,17 @@ function storedBytes(layer: Layer): number {
   }, 0);
 }
 
-/** The number of learned values of a layer. */
-export function learned(layer: Layer): number {
-  return parametersOf(layer).reduce((total, spec) => total + (spec.learned ? numel(spec.shape) : 0), 0);
+/** The number of values that layers learn. */
+export function countLearned(...layers: readonly Layer[]): number {
+  const learned = layers.flatMap(parametersOf).filter((spec) => spec.learned);
+  return learned.reduce((total, { shape }) => total + numel(shape), 0);
+}
+
+/** Steps with the multiply-accumulates of their layers, as a summary for the same input has them. */
+export function profileOf(steps: readonly StepTime[], summary: ModelSummary): Profile {
+  const macs = new Map(summary.layers.map((layer) => [layer.name, layer.macs]));
+  const layers = steps.map((step) => ({ ...step, macs: macs.get(step.name.split('+')[0] as string) ?? 0 }));
+  return { layers, totalMs: layers.reduce((total, { ms }) => total + ms, 0) };
 }
 
 function macsOf(layer: Layer, output: readonly number[]): number {

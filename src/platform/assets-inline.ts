@@ -1,7 +1,7 @@
-import relaxedSimd from 'embedded:kernels/relaxed-simd-narrow.wasm';
-import relaxedSimdThreads from 'embedded:kernels/relaxed-simd-threads-narrow.wasm';
-import simd from 'embedded:kernels/simd-narrow.wasm';
-import simdThreads from 'embedded:kernels/simd-threads-narrow.wasm';
+import relaxedSimd from 'embedded:kernels/relaxed-simd-lowp.wasm';
+import relaxedSimdThreads from 'embedded:kernels/relaxed-simd-threads-lowp.wasm';
+import simd from 'embedded:kernels/simd-lowp.wasm';
+import simdThreads from 'embedded:kernels/simd-threads-lowp.wasm';
 import worker from 'embedded:worker.js';
 import { compileBytes } from '../wasm/compile.js';
 import type { KernelFile } from '../wasm/kernels.js';
@@ -16,20 +16,20 @@ import {
 
 /*
  * Stands in for assets.ts in `vggnet/inline`, which is one file: the kernels are in it as base64, and the worker's
- * script as text. The narrow builds do for all weights.
+ * script as text. The `-lowp` builds take all weights.
  */
 
 export { hasWorkers, type WorkerHandle } from '../wasm/workers/spawn.js';
 
 const KERNELS: Record<KernelFile, string> = {
   simd,
-  'simd-narrow': simd,
+  'simd-lowp': simd,
   'simd-threads': simdThreads,
-  'simd-threads-narrow': simdThreads,
+  'simd-threads-lowp': simdThreads,
   'relaxed-simd': relaxedSimd,
-  'relaxed-simd-narrow': relaxedSimd,
+  'relaxed-simd-lowp': relaxedSimd,
   'relaxed-simd-threads': relaxedSimdThreads,
-  'relaxed-simd-threads-narrow': relaxedSimdThreads,
+  'relaxed-simd-threads-lowp': relaxedSimdThreads,
 };
 
 export function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {

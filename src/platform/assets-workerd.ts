@@ -1,21 +1,21 @@
 import { VGGNetError } from '../errors.js';
 import type { KernelFile } from '../wasm/kernels.js';
 import type { WorkerHandle } from '../wasm/workers/spawn.js';
-import relaxedSimd from './kernels/relaxed-simd-narrow.wasm';
-import simd from './kernels/simd-narrow.wasm';
+import relaxedSimd from './kernels/relaxed-simd-lowp.wasm';
+import simd from './kernels/simd-lowp.wasm';
 
 /*
  * Stands in for assets.ts where `workerd` resolves the package: it compiles no bytes, so the kernels are modules
- * that it links in, and it has no workers and no shared memory. The narrow builds do for all weights.
+ * that it links in, and it has no workers and no shared memory. The `-lowp` builds take all weights.
  */
 
 export type { WorkerHandle } from '../wasm/workers/spawn.js';
 
 const KERNELS: Partial<Record<KernelFile, WebAssembly.Module>> = {
   simd,
-  'simd-narrow': simd,
+  'simd-lowp': simd,
   'relaxed-simd': relaxedSimd,
-  'relaxed-simd-narrow': relaxedSimd,
+  'relaxed-simd-lowp': relaxedSimd,
 };
 
 export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {

@@ -20,13 +20,13 @@ export { hasWorkers, type WorkerHandle } from '../wasm/workers/spawn.js';
 
 const KERNELS: Record<KernelFile, () => URL> = {
   simd: () => new URL('./kernels/simd.wasm', import.meta.url),
-  'simd-narrow': () => new URL('./kernels/simd-narrow.wasm', import.meta.url),
+  'simd-lowp': () => new URL('./kernels/simd-lowp.wasm', import.meta.url),
   'simd-threads': () => new URL('./kernels/simd-threads.wasm', import.meta.url),
-  'simd-threads-narrow': () => new URL('./kernels/simd-threads-narrow.wasm', import.meta.url),
+  'simd-threads-lowp': () => new URL('./kernels/simd-threads-lowp.wasm', import.meta.url),
   'relaxed-simd': () => new URL('./kernels/relaxed-simd.wasm', import.meta.url),
-  'relaxed-simd-narrow': () => new URL('./kernels/relaxed-simd-narrow.wasm', import.meta.url),
+  'relaxed-simd-lowp': () => new URL('./kernels/relaxed-simd-lowp.wasm', import.meta.url),
   'relaxed-simd-threads': () => new URL('./kernels/relaxed-simd-threads.wasm', import.meta.url),
-  'relaxed-simd-threads-narrow': () => new URL('./kernels/relaxed-simd-threads-narrow.wasm', import.meta.url),
+  'relaxed-simd-threads-lowp': () => new URL('./kernels/relaxed-simd-threads-lowp.wasm', import.meta.url),
 };
 
 export async function loadKernels(file: KernelFile): Promise<WebAssembly.Module> {

@@ -2,7 +2,7 @@
  * Which values dropout drops. The mask is an exact integer function of (seed, layer, index), so that every
  * backend drops the same values whatever its threads, tiles and layouts are, and a mask never has to be stored.
  *
- *   x = index + seed · 0x9E3779B1 + layer · 0x85EBCA77   (mod 2^32)
+ *   x = index + base,  base = seed · 0x9E3779B1 + layer · 0x85EBCA77   (mod 2^32)
  *   dropped if the upper 24 bits of lowbias32(x), as a fraction of 2^24, are below p
  *   y = dropped ? x · 0 : x · float32(1 / (1 − p))
  *
@@ -21,13 +21,22 @@ export function lowbias32(value: number): number {
 }
 
 /**
- * The draw for one value, from 0 to 2^24 − 1. It is dropped if this is below `dropoutThreshold(p)`.
+ * What is added to every index of a layer's values in one run: an integer from 0 to 2^32 − 1.
  * @param seed the run's seed, an integer from 0 to 2^32 − 1
  * @param layer index of the dropout layer in `program.layers`
+ */
+export function dropoutBase(seed: number, layer: number): number {
+  return (Math.imul(seed, 0x9e3779b1) + Math.imul(layer, 0x85ebca77)) >>> 0;
+}
+
+/**
+ * The draw for one value, from 0 to 2^24 − 1. It is dropped if this is below `dropoutThreshold(p)`.
+ * @param seed as for `dropoutBase`
+ * @param layer as for `dropoutBase`
  * @param index row-major index of the value in the layer's output, the batch included
  */
 export function dropoutHash(seed: number, layer: number, index: number): number {
-  return lowbias32((index + Math.imul(seed, 0x9e3779b1) + Math.imul(layer, 0x85ebca77)) >>> 0) >>> 8;
+  return lowbias32((index + dropoutBase(seed, layer)) >>> 0) >>> 8;
 }
 
 /** The number of the 2^24 draws that drop a value: draw / 2^24 < p, in integers. From 0 to 2^24. */

@@ -1,6 +1,5 @@
-import { VGGNetError } from '../errors.js';
-import { nearest } from '../nearest.js';
 import type { BatchNorm2d, Layer } from './layers.js';
+import { layerIndex } from './names.js';
 
 /** One piece of work for a backend: a layer and what is done to its result on the way out. */
 export interface Step {
@@ -10,7 +9,7 @@ export interface Step {
   /** Batch norm with the running statistics, folded into the convolution. */
   readonly batchNorm: BatchNorm2d | undefined;
   readonly relu: boolean;
-  /** The layers whose output this step's result is: the last one fused, and what is the identity after it. */
+  /** The layers whose output this step's result is: the last one fused, and those after it that change nothing. */
   readonly names: readonly string[];
   /** One of the names was asked for. */
   readonly wanted: boolean;
@@ -23,7 +22,7 @@ export interface Step {
  * @throws VGGNetError `UNKNOWN_LAYER` if an output is no layer's name
  */
 export function fuse(layers: readonly Layer[], outputs: readonly string[], mode: 'eval' | 'train'): Step[] {
-  const last = Math.max(...outputs.map((name) => indexOf(layers, name)));
+  const last = Math.max(...outputs.map((name) => layerIndex(layers, name)));
   const wanted = new Set(outputs);
   const steps: Step[] = [];
   for (let i = 0; i <= last; i++) {
@@ -58,14 +57,21 @@ export function fuse(layers: readonly Layer[], outputs: readonly string[], mode:
   return steps;
 }
 
-function indexOf(layers: readonly Layer[], name: string): number {
-  const index = layers.findIndex((layer) => layer.name === name);
-  if (index < 0) {
-    const close = nearest(
-      name,
-      layers.map((layer) => layer.name),
-    );
-    throw new VGGNetError('UNKNOWN_LAYER', `No layer is called '${name}'; nearest: ${close.join(', ')}`);
-  }
-  return index;
+/**
+ * The max-pool after step `i`, if a backend may compute it together with that step: the step is a convolution, and
+ * nobody asked for its output. The planner that takes it skips step `i + 1`; its call then has the pool's `names`.
+ */
+export function fusiblePool(steps: readonly Step[], i: number): Step | undefined {
+  const step = steps[i];
+  const next = steps[i + 1];
+  return step?.layer.op === 'conv2d' && !step.wanted && next?.layer.op === 'maxPool2d' ? next : undefined;
+}
+
+/**
+ * What a profile calls a step: its layer, and after a '+' each layer that was fused into it and whose output it makes
+ * (`conv1_1+relu1_1`, `conv1_2+pool1`).
+ * @param names of the layers whose output it makes: the step's own, or those of the pool fused into it
+ */
+export function stepLabel({ layer }: Pick<Step, 'layer'>, names: readonly string[]): string {
+  return [layer.name, ...names.filter((name) => name !== layer.name)].join('+');
 }

@@ -1,4 +1,3 @@
-import type { Architecture, VGGConfig } from '../model/config.js';
 import type { Precision } from './precision.js';
 
 /** What every layer has: a name as papers write it (`conv3_2`, `fc7`) and torchvision's module path. */
@@ -15,13 +14,17 @@ export interface Conv2d extends Named {
   readonly outChannels: number;
   /** How its weights are stored. Default 'fp32'. */
   readonly precision?: Exclude<Precision, 'int4'>;
-  /** In int8: the largest input that is told from larger ones. Default: the largest of each image. */
+  /** int8 only: inputs are clipped to this value. Default: the largest of each image. */
   readonly inputRange?: number;
 }
-/** Batch norm over (N, H, W) of each channel, eps 1e-5, momentum 0.1. */
+/** Batch norm over (N, H, W) of each channel. */
 export interface BatchNorm2d extends Named {
   readonly op: 'batchNorm2d';
   readonly channels: number;
+  /** Added to the variance. PyTorch's default is 1e-5. */
+  readonly eps: number;
+  /** In train mode: how far the running statistics move towards the batch's. PyTorch's default is 0.1. */
+  readonly momentum: number;
 }
 export interface ReLU extends Named {
   readonly op: 'relu';
@@ -67,59 +70,9 @@ export interface ParameterSpec {
   readonly learned: boolean;
 }
 
-/** True for layers with weights that can be stored in fewer bits. */
+/** True for layers whose weights can be stored in low precision. */
 export function isWeighted(layer: Layer): layer is Conv2d | Linear {
   return layer.op === 'conv2d' || layer.op === 'linear';
-}
-
-/** All layers of a network in order: convolutions, classifier, softmax. */
-export function createLayers(config: VGGConfig): Layer[] {
-  const lastChannels = config.architecture.findLast((entry) => entry !== 'M') as number;
-  return [
-    ...createConvLayers(config.architecture, config.inChannels, config.batchNorm),
-    { op: 'adaptiveAvgPool2d', name: 'avgpool', path: 'avgpool', outputSize: config.poolSize },
-    { op: 'flatten', name: 'flatten', path: '' },
-    ...createClassifier(lastChannels * config.poolSize ** 2, config),
-    { op: 'softmax', name: 'prob', path: '' },
-  ];
-}
-
-/** Walks the list: an integer is a convolution (batch norm) ReLU, 'M' a max-pool. */
-export function createConvLayers(architecture: Architecture, inChannels: number, batchNorm: boolean): Layer[] {
-  const layers: Layer[] = [];
-  const path = (): string => `features.${layers.length}`;
-  let channels = inChannels;
-  let block = 1;
-  let index = 1;
-  for (const entry of architecture) {
-    if (entry === 'M') {
-      layers.push({ op: 'maxPool2d', name: `pool${block}`, path: path() });
-      block++;
-      index = 1;
-      continue;
-    }
-    const at = `${block}_${index}`;
-    layers.push({ op: 'conv2d', name: `conv${at}`, path: path(), inChannels: channels, outChannels: entry });
-    if (batchNorm) layers.push({ op: 'batchNorm2d', name: `bn${at}`, path: path(), channels: entry });
-    layers.push({ op: 'relu', name: `relu${at}`, path: path() });
-    channels = entry;
-    index++;
-  }
-  return layers;
-}
-
-/** Linear, ReLU, dropout, twice; then the linear layer that makes the logits. */
-function createClassifier(inFeatures: number, config: VGGConfig): Layer[] {
-  const { hiddenFeatures, numClasses, dropout } = config;
-  return [
-    { op: 'linear', name: 'fc6', path: 'classifier.0', inFeatures, outFeatures: hiddenFeatures },
-    { op: 'relu', name: 'relu6', path: 'classifier.1' },
-    { op: 'dropout', name: 'drop6', path: 'classifier.2', p: dropout },
-    { op: 'linear', name: 'fc7', path: 'classifier.3', inFeatures: hiddenFeatures, outFeatures: hiddenFeatures },
-    { op: 'relu', name: 'relu7', path: 'classifier.4' },
-    { op: 'dropout', name: 'drop7', path: 'classifier.5', p: dropout },
-    { op: 'linear', name: 'fc8', path: 'classifier.6', inFeatures: hiddenFeatures, outFeatures: numClasses },
-  ];
 }
 
 /** The parameters of one layer, in PyTorch's order. */

@@ -1,7 +1,13 @@
-import type { ParameterChunk } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { numel } from '../tensor.js';
 import type { ParameterSpec } from './layers.js';
+
+/** Consecutive values of a parameter, from index `offset` on. */
+export interface Chunk {
+  readonly name: string;
+  readonly offset: number;
+  readonly data: { readonly length: number };
+}
 
 /** A parameter of a backend that packs values as they arrive. */
 export interface Arriving {
@@ -29,7 +35,7 @@ export class ParameterTable<P extends Arriving> {
    * Counts the values of a chunk as come.
    * @throws VGGNetError `WEIGHTS_MISMATCH` if they are not the next ones
    */
-  take({ name, offset, data }: ParameterChunk): P {
+  take({ name, offset, data }: Chunk): P {
     const parameter = this.find(name);
     const size = numel(parameter.spec.shape);
     if (offset !== parameter.written || offset + data.length > size) {

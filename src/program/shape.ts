@@ -1,5 +1,5 @@
 import { VGGNetError } from '../errors.js';
-import { checkShape, formatShape } from '../tensor.js';
+import { checkShape, formatShape, numel } from '../tensor.js';
 import type { Layer } from './layers.js';
 
 /** The shape that a layer makes of a shape. */
@@ -23,15 +23,33 @@ export function outputShape(layer: Layer, input: readonly number[]): number[] {
 
 /**
  * The output shape of every layer in a chain, checked: the one place where shapes are validated.
+ * @param mode in 'train', batch norm also needs more than one value per channel
  * @throws VGGNetError `INVALID_SHAPE` that says what was expected, what came, and in which layer
  */
-export function inferShapes(layers: readonly Layer[], input: readonly number[]): number[][] {
+export function inferShapes(
+  layers: readonly Layer[],
+  input: readonly number[],
+  mode: 'eval' | 'train' = 'eval',
+): number[][] {
   let shape = [...checkSizes(input)];
   return layers.map((layer) => {
     checkInput(layer, shape, layers, input);
+    if (mode === 'train') checkStatistics(layer, shape);
     shape = outputShape(layer, shape);
     return shape;
   });
+}
+
+/**
+ * Refuses one value per channel for batch norm in train mode, as PyTorch does: its variance means nothing.
+ * @throws VGGNetError `INVALID_SHAPE`
+ */
+export function checkStatistics(layer: Layer, shape: readonly number[]): void {
+  if (layer.op !== 'batchNorm2d' || numel(shape) > layer.channels) return;
+  throw new VGGNetError(
+    'INVALID_SHAPE',
+    `${layer.name}: expected more than 1 value per channel in train mode, got ${formatShape(shape)}`,
+  );
 }
 
 /** The side of the smallest input that the pools allow. */

@@ -1,7 +1,9 @@
 import type { Backend, DeviceInfo, Executable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
-import { throwIfAborted, VGGNetError } from '../errors.js';
+import { disposedError, throwIfAborted, VGGNetError } from '../errors.js';
 import { type Layer, parametersOf } from '../program/layers.js';
+import { layerIndex } from '../program/names.js';
 import { inferShapes } from '../program/shape.js';
+import { SerialQueue } from '../serial-queue.js';
 import { assertAttached, Tensor } from '../tensor.js';
 import { batchNorm2d, batchNorm2dTrain } from './batch-norm.js';
 import {
@@ -46,8 +48,7 @@ class ReferenceExecutable implements Executable {
   readonly #layers: readonly Layer[];
   readonly #parameters: Map<string, Float32Array>;
   #disposed = false;
-  /** The end of the queue: settles, and never rejects, when everything asked for so far is done. */
-  #idle: Promise<void> = Promise.resolve();
+  readonly #queue = new SerialQueue();
 
   constructor(layers: readonly Layer[], parameters: Map<string, Float32Array>) {
     this.#layers = layers;
@@ -60,11 +61,11 @@ class ReferenceExecutable implements Executable {
 
   async #start(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Tensor[]> {
     this.#check(options.signal);
-    const wanted = options.outputs.map((name) => this.#indexOf(name));
+    const wanted = options.outputs.map((name) => layerIndex(this.#layers, name));
     assertAttached(input);
-    inferShapes(this.#layers.slice(0, Math.max(...wanted) + 1), input.shape);
+    inferShapes(this.#layers.slice(0, Math.max(...wanted) + 1), input.shape, options.mode);
     const copy = new Tensor(input.data.slice(), input.shape);
-    return this.#enqueue(() => this.#runLayers(copy, wanted, options, onStep));
+    return this.#queue.run(() => this.#runLayers(copy, wanted, options, onStep));
   }
 
   async profile(input: Tensor, options: RunOptions): Promise<StepTime[]> {
@@ -80,7 +81,7 @@ class ReferenceExecutable implements Executable {
       throw new VGGNetError('INVALID_ARGUMENT', `Unknown parameter '${name}'; known: ${this.#known()}`);
     }
     // In the queue, so that it never sees the statistics of half a run.
-    return this.#enqueue(async () => {
+    return this.#queue.run(async () => {
       this.#check();
       return values.slice();
     });
@@ -123,7 +124,7 @@ class ReferenceExecutable implements Executable {
       case 'conv2d':
         return conv2d(x, layer, parameters);
       case 'batchNorm2d':
-        return train ? batchNorm2dTrain(x, layer, parameters) : batchNorm2d(x, parameters);
+        return train ? batchNorm2dTrain(x, layer, parameters) : batchNorm2d(x, layer, parameters);
       case 'relu':
         return relu(x);
       case 'maxPool2d':
@@ -151,31 +152,12 @@ class ReferenceExecutable implements Executable {
     );
   }
 
-  #indexOf(name: string): number {
-    const index = this.#layers.findIndex((layer) => layer.name === name);
-    if (index === -1) {
-      const known = this.#layers.map((layer) => layer.name).join(', ');
-      throw new VGGNetError('UNKNOWN_LAYER', `Unknown layer '${name}'; known: ${known}`);
-    }
-    return index;
-  }
-
   #known(): string {
     return [...this.#parameters.keys()].join(', ');
   }
 
   #check(signal?: AbortSignal): void {
-    if (this.#disposed) throw new VGGNetError('DISPOSED', 'This model has been disposed of');
+    if (this.#disposed) throw disposedError();
     throwIfAborted(signal);
-  }
-
-  /** Runs a task once those before it are done, whether they failed or not. */
-  #enqueue<T>(task: () => Promise<T>): Promise<T> {
-    const result = this.#idle.then(task);
-    this.#idle = result.then(
-      () => {},
-      () => {},
-    );
-    return result;
   }
 }

@@ -1,6 +1,6 @@
-import { VGGNetError } from '../errors.js';
 import type { BatchNorm2d } from '../program/layers.js';
-import { formatShape, Tensor } from '../tensor.js';
+import { checkStatistics } from '../program/shape.js';
+import { Tensor } from '../tensor.js';
 import { type Parameters, present, size4 } from './kernels.js';
 
 /*
@@ -10,29 +10,22 @@ import { type Parameters, present, size4 } from './kernels.js';
  * Internal Covariate Shift", 2015.
  */
 
-const EPS = 1e-5;
-const MOMENTUM = 0.1;
-
-/** Eval mode: normalises by the running statistics. */
-export function batchNorm2d(x: Tensor, parameters: Parameters): Tensor {
+/** Eval mode: normalizes by the running statistics. */
+export function batchNorm2d(x: Tensor, layer: BatchNorm2d, parameters: Parameters): Tensor {
   const { running_mean, running_var } = parameters;
-  return normalise(x, parameters, present(running_mean), present(running_var));
+  return normalize(x, layer, parameters, present(running_mean), present(running_var));
 }
 
 /**
- * Train mode: normalises by the batch's mean and biased variance over (N, H, W), and moves the running
- * statistics a tenth of the way to the batch's mean and unbiased variance, in place.
+ * Train mode: normalizes by the batch's mean and biased variance over (N, H, W), and moves the running
+ * statistics by `momentum` towards the batch's mean and unbiased variance, in place.
  * @throws VGGNetError `INVALID_SHAPE` if a channel has only one value, whose variance means nothing
  */
 export function batchNorm2dTrain(x: Tensor, layer: BatchNorm2d, parameters: Parameters): Tensor {
+  checkStatistics(layer, x.shape);
+  const { momentum } = layer;
   const [N, C, H, W] = size4(x);
   const count = N * H * W;
-  if (count === 1) {
-    throw new VGGNetError(
-      'INVALID_SHAPE',
-      `${layer.name}: expected more than 1 value per channel in train mode, got ${formatShape(x.shape)}`,
-    );
-  }
   const runningMean = present(parameters.running_mean);
   const runningVar = present(parameters.running_var);
   const mean = new Float64Array(C);
@@ -45,18 +38,24 @@ export function batchNorm2dTrain(x: Tensor, layer: BatchNorm2d, parameters: Para
     for (const i of channelIndices(x, c)) squares += ((x.data[i] as number) - m) ** 2;
     mean[c] = m;
     variance[c] = squares / count;
-    runningMean[c] = (1 - MOMENTUM) * (runningMean[c] as number) + MOMENTUM * m;
-    runningVar[c] = (1 - MOMENTUM) * (runningVar[c] as number) + (MOMENTUM * squares) / (count - 1);
+    runningMean[c] = (1 - momentum) * (runningMean[c] as number) + momentum * m;
+    runningVar[c] = (1 - momentum) * (runningVar[c] as number) + (momentum * squares) / (count - 1);
   }
-  return normalise(x, parameters, mean, variance);
+  return normalize(x, layer, parameters, mean, variance);
 }
 
-function normalise(x: Tensor, parameters: Parameters, mean: ArrayLike<number>, variance: ArrayLike<number>): Tensor {
+function normalize(
+  x: Tensor,
+  { eps }: BatchNorm2d,
+  parameters: Parameters,
+  mean: ArrayLike<number>,
+  variance: ArrayLike<number>,
+): Tensor {
   const y = Tensor.zeros(x.shape);
   const weight = present(parameters.weight);
   const bias = present(parameters.bias);
   for (let c = 0; c < mean.length; c++) {
-    const deviation = Math.sqrt((variance[c] as number) + EPS);
+    const deviation = Math.sqrt((variance[c] as number) + eps);
     for (const i of channelIndices(x, c)) {
       const normal = ((x.data[i] as number) - (mean[c] as number)) / deviation;
       y.data[i] = normal * (weight[c] as number) + (bias[c] as number);

@@ -1,31 +1,31 @@
 import type { Backend, DeviceInfo, Executable, Program } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { hasWorkers } from '../platform/assets.js';
-import { chooseBuild, compileKernels, int8Speed, kernelFile } from './kernels.js';
-import { hasWholeNumbers, isTransformed, transformedBytes, type WinogradOption } from './plan/algorithm.js';
-import { Plans } from './plan/blueprint.js';
-import { chooseForms, type MemoryOptions } from './plan/memory.js';
-import { WorkerExecutable } from './workers/remote-executable.js';
+import { chooseBuild, compileKernels, int8Speed, kernelFile } from './build.js';
+import { hasIntegerWeights, isTransformed, transformedBytes, type WinogradOption } from './plan/algorithm.js';
+import { chooseAlgorithms, type MemoryOptions } from './plan/memory.js';
+import { PlanCache } from './plan/plan-cache.js';
+import { RemoteExecutable } from './workers/remote-executable.js';
 import { resolveThreads, type Threads } from './workers/threads.js';
 
 export interface WasmOptions {
-  /** Run on the caller's thread. Default: only where there are no workers. */
+  /** Run on the caller's thread. Default: only where the runtime has no workers. */
   readonly inline?: boolean | undefined;
   /** Use the build whose results are the same to the bit on every machine. Default false. */
   readonly deterministic?: boolean | undefined;
-  /** Use Winograd's method where it is faster (true, the default), never, or always with tiles of one size. */
+  /** Winograd's method: where it is faster (true, the default), never (false), or always with tiles of one size. */
   readonly winograd?: WinogradOption | undefined;
-  /** The most bytes that a model's WebAssembly memory may have. Default: what WebAssembly allows, 4 GiB. */
+  /** Most bytes of a model's WebAssembly memory. Default: 4 GiB, the limit of WebAssembly. */
   readonly memoryLimit?: number | undefined;
-  /** Threads that compute. Default 'auto': one for each core, up to 16. */
+  /** Threads that compute. Default 'auto': one per core, up to 16. */
   readonly threads?: Threads | undefined;
   /** Why this backend was chosen, for `DeviceInfo`. */
   readonly reason: string;
 }
 
 /**
- * The kernels of assembly/ in WebAssembly SIMD.
- * @throws VGGNetError `BACKEND_UNAVAILABLE` where WebAssembly SIMD is missing; `INVALID_ARGUMENT`
+ * The backend that runs the WebAssembly SIMD kernels of assembly/.
+ * @throws VGGNetError `BACKEND_UNAVAILABLE` where WebAssembly SIMD is missing; `INVALID_ARGUMENT` for a bad option
  */
 export function createWasmBackend(options: WasmOptions): Backend {
   checkMemoryLimit(options.memoryLimit);
@@ -37,22 +37,22 @@ export function createWasmBackend(options: WasmOptions): Backend {
     winograd: options.winograd ?? true,
     threads,
     memoryLimit: options.memoryLimit,
-    int8: layers.some(hasWholeNumbers) ? int8Speed(build) : 'none',
+    int8: layers.some(hasIntegerWeights) ? int8Speed(build) : 'none',
   });
   return {
     device,
     async compile(program, parameters, { signal } = {}): Promise<Executable> {
       // Throws before a worker is started if there is too little memory.
-      const plans = new Plans(program, memoryOf(program));
+      const plans = new PlanCache(program, memoryOf(program));
       const module = await compileKernels(kernelFile(build, threads, program.layers));
-      // Loaded where it is needed: a page has the engine in its worker.
-      const made = inline ? (await import('./workers/inline.js')).InlineExecutable : WorkerExecutable;
-      return made.compile(module, plans, parameters, signal);
+      // Loaded on demand: a page has the engine in its worker.
+      const executable = inline ? (await import('./workers/inline.js')).InlineExecutable : RemoteExecutable;
+      return executable.compile(module, plans, parameters, signal);
     },
-    transformedBytes(program) {
-      return chooseForms(program, memoryOf(program)).map((form, index) => {
+    derivedBytes(program) {
+      return chooseAlgorithms(program, memoryOf(program)).map((algorithm, index) => {
         const layer = program.layers[index];
-        return isTransformed(form) && layer?.op === 'conv2d' ? transformedBytes(layer, form) : 0;
+        return isTransformed(algorithm) && layer?.op === 'conv2d' ? transformedBytes(layer, algorithm) : 0;
       });
     },
   };

@@ -2,7 +2,7 @@ import { messageOf, VGGNetError } from '../errors.js';
 
 /**
  * Compiles the bytes of a kernel build.
- * @throws VGGNetError `BACKEND_UNAVAILABLE` where that is forbidden or fails
+ * @throws VGGNetError `BACKEND_UNAVAILABLE` if compilation is forbidden or fails
  */
 export async function compileBytes(bytes: Uint8Array<ArrayBuffer>): Promise<WebAssembly.Module> {
   try {

@@ -1,5 +1,5 @@
 import { VGGNetError } from '../errors.js';
-import type { ByteSource } from './bytes/bytes.js';
+import type { ByteSource, WeightsInput } from './bytes/bytes.js';
 import { ByteCursor } from './bytes/cursor.js';
 import { spool } from './bytes/spool.js';
 import { openNpz } from './numpy/npz.js';
@@ -13,27 +13,32 @@ type Format = 'safetensors' | 'torch zip' | 'torch legacy' | 'npz' | 'onnx';
 /**
  * Opens a file that is not plainly safetensors, as `openWeights` does.
  * @param start its first bytes
+ * @param input where the bytes come from, to find files beside it
  * @throws VGGNetError `INVALID_WEIGHTS_FILE` for a file of another kind, and as the formats' readers
  */
 export async function openOther(
   start: Uint8Array<ArrayBuffer>,
   bytes: ByteSource,
   options: OpenOptions,
+  input: WeightsInput,
 ): Promise<WeightSource> {
   const format = formatOf(start, bytes.label);
   if (format === 'safetensors') return openSafetensors(bytes, options);
   const cursor = await cursorFor(format, bytes, options);
   switch (format) {
     case 'torch zip':
-      return openTorchZip(cursor);
+      return openTorchZip(cursor, options);
     case 'torch legacy':
-      return openTorchLegacy(cursor);
+      return openTorchLegacy(cursor, options);
     case 'npz':
       return openNpz(cursor);
     case 'onnx': {
       // On demand once more: the protobuf reader is as large as the others.
-      const { openOnnx } = await import('./onnx/open.js');
-      return openOnnx(cursor);
+      const [{ openOnnx }, { externalOpener }] = await Promise.all([
+        import('./onnx/open.js'),
+        import('./onnx/external.js'),
+      ]);
+      return openOnnx(cursor, externalOpener(input, options));
     }
   }
 }

@@ -1,8 +1,9 @@
 import { VGGNetError } from '../errors.js';
-import { resolveConfig, type VGGConfig } from '../model/config.js';
+import { resolveConfig } from '../model/config.js';
 import { formatShape, numel } from '../tensor.js';
+import type { VGGConfig } from '../vgg.js';
 import { knownName } from './metadata.js';
-import { recogniseNaming, toCanonical } from './naming.js';
+import { namingOf, toCanonical } from './naming.js';
 import { quoteName } from './safetensors/header.js';
 import type { WeightEntry } from './source.js';
 
@@ -17,7 +18,7 @@ const MAX_POOLS = 64;
  * `INVALID_ARGUMENT` if its sizes are over the limits
  */
 export function inferConfig(entries: readonly WeightEntry[]): VGGConfig {
-  const naming = recogniseNaming(entries.map((entry) => entry.name));
+  const naming = namingOf(entries);
   if (!naming) return fail('no tensor has a name as torchvision, timm or the lesson give it');
   const shapes = new Map<string, readonly number[]>();
   for (const entry of entries) {

@@ -1,9 +1,9 @@
 import type { ParameterChunk } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import type { VGGConfig } from '../model/config.js';
-import { createLayers, type ParameterSpec, parametersOf } from '../program/layers.js';
+import { type ParameterSpec, parametersOf } from '../program/layers.js';
 import { fillNormal, Mt19937 } from '../random.js';
 import { numel } from '../tensor.js';
+import { createLayers, type VGGConfig } from '../vgg.js';
 import { fillUniform, normalDraws, normalParts } from './draws.js';
 import { quoteName } from './safetensors/header.js';
 import type { WeightSource } from './source.js';

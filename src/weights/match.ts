@@ -3,7 +3,7 @@ import { VGGNetError } from '../errors.js';
 import { type Layer, type ParameterSpec, parametersOf } from '../program/layers.js';
 import { formatShape, numel } from '../tensor.js';
 import { isBatchCount } from './dtype.js';
-import { type Naming, recogniseNaming, toCanonical } from './naming.js';
+import { type Naming, namingOf, toCanonical } from './naming.js';
 import { quoteName } from './safetensors/header.js';
 import { checkDtype, type WeightEntry, type WeightSource } from './source.js';
 
@@ -25,10 +25,8 @@ export interface WeightsMatch {
   readonly replaced: readonly string[];
   /** Every parameter of the network, by name. */
   readonly parameters: ReadonlyMap<string, ParameterSpec>;
-  /** The values of all but `missing` and `replaced`. Can be called once. */
+  /** The values of all but `missing` and `replaced`. Can be called once, while the source is open. */
   stream(signal?: AbortSignal): ParameterStream;
-  /** Closes the source, instead of `stream`. */
-  close(): Promise<void>;
 }
 
 const HEAD = 'classifier.6';
@@ -49,7 +47,7 @@ export function matchWeights(source: WeightSource, layers: readonly Layer[], opt
   const strict = options.strict ?? true;
   const newHead = options.newHead ?? !strict;
   const parameters = new Map(layers.flatMap(parametersOf).map((spec) => [spec.name, spec]));
-  const naming = recogniseNaming(source.entries.map((entry) => entry.name));
+  const naming = namingOf(source.entries);
   const { found, unexpected } = findAll(source.entries, naming, parameters);
   if (!naming || found.size === 0) {
     throw new VGGNetError(
@@ -95,7 +93,6 @@ export function matchWeights(source: WeightSource, layers: readonly Layer[], opt
         yield { ...chunk, name: canonical.get(chunk.name) as string };
       }
     },
-    close: () => source.close(),
   };
 }
 
@@ -170,8 +167,8 @@ function listNames(entries: readonly WeightEntry[]): string {
 
 /**
  * A match's values, and for what it lacks those of another source (`initSource`): every parameter of the network,
- * each value once.
- * @param fill needed if anything is missing or replaced; closed at the end in any case
+ * each value once. Both sources stay open.
+ * @param fill needed if anything is missing or replaced
  * @throws VGGNetError `WEIGHTS_MISMATCH`, while streaming, if the two together do not give every value once;
  * `INVALID_ARGUMENT` if `fill` is needed and not given
  */
@@ -181,21 +178,16 @@ export async function* completeStream(
   signal?: AbortSignal,
 ): AsyncGenerator<ParameterChunk, void, undefined> {
   const lacking = new Set([...match.missing, ...match.replaced]);
-  try {
-    if (lacking.size > 0 && !fill) {
-      throw new VGGNetError('INVALID_ARGUMENT', `Nothing to fill in ${[...lacking].map(quoteName).join(', ')} from`);
-    }
-    const left = new Map([...match.parameters.values()].map((spec) => [spec.name, numel(spec.shape)]));
-    for await (const chunk of match.stream(signal)) yield counted(chunk, left, match.parameters);
-    if (fill && lacking.size > 0) {
-      for await (const chunk of fill.chunks(lacking, signal)) yield counted(chunk, left, match.parameters);
-    }
-    for (const [name, count] of left) {
-      if (count > 0) throw new VGGNetError('WEIGHTS_MISMATCH', `${quoteName(name)}: ${count} values did not come`);
-    }
-  } finally {
-    await match.close();
-    await fill?.close();
+  if (lacking.size > 0 && !fill) {
+    throw new VGGNetError('INVALID_ARGUMENT', `Nothing to fill in ${[...lacking].map(quoteName).join(', ')} from`);
+  }
+  const left = new Map([...match.parameters.values()].map((spec) => [spec.name, numel(spec.shape)]));
+  for await (const chunk of match.stream(signal)) yield counted(chunk, left, match.parameters);
+  if (fill && lacking.size > 0) {
+    for await (const chunk of fill.chunks(lacking, signal)) yield counted(chunk, left, match.parameters);
+  }
+  for (const [name, count] of left) {
+    if (count > 0) throw new VGGNetError('WEIGHTS_MISMATCH', `${quoteName(name)}: ${count} values did not come`);
   }
 }
 

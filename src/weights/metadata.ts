@@ -1,6 +1,7 @@
 import { messageOf, VGGNetError } from '../errors.js';
 import { type ImagePreset, presetChannels, validatePreset } from '../image/preset.js';
-import { type Architecture, MODEL_NAMES, type ModelOptions, resolveConfig, type VGGConfig } from '../model/config.js';
+import { resolveConfig } from '../model/config.js';
+import { type Architecture, MODEL_NAMES, type ModelOptions, type VGGConfig } from '../vgg.js';
 import { quoteName } from './safetensors/header.js';
 
 /** The key of a safetensors file's metadata under which a model's description is. */

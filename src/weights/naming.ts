@@ -81,18 +81,29 @@ export function renamedShape(
 
 const PREFIXES: readonly Naming['prefix'][] = ['', 'module.'];
 
+/** The naming of each list of tensors that was asked for. */
+const recognized = new WeakMap<readonly NamedTensor[], Naming | undefined>();
+
+interface NamedTensor {
+  readonly name: string;
+}
+
 /**
- * The naming under which the most names are known; undefined if none is known. A file of `features` alone counts as
- * torchvision's.
+ * The naming under which the most of a file's names are known; undefined if none is known. A file of `features` alone
+ * counts as torchvision's. It is recognized once for each list of tensors.
  */
-export function recogniseNaming(names: Iterable<string>): Naming | undefined {
-  const list = [...names];
+export function namingOf(tensors: readonly NamedTensor[]): Naming | undefined {
+  if (!recognized.has(tensors)) recognized.set(tensors, recognizeNaming(tensors));
+  return recognized.get(tensors);
+}
+
+function recognizeNaming(tensors: readonly NamedTensor[]): Naming | undefined {
   let best: Naming | undefined;
   let most = 0;
   for (const scheme of Object.keys(SCHEMES) as NamingScheme[]) {
     for (const prefix of PREFIXES) {
       const naming: Naming = { scheme, prefix };
-      const known = list.filter((name) => toCanonical(name, naming) !== undefined).length;
+      const known = tensors.filter(({ name }) => toCanonical(name, naming) !== undefined).length;
       if (known > most) {
         most = known;
         best = naming;

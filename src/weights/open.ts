@@ -32,7 +32,7 @@ export async function openWeights(input: WeightsInput, options: OpenOptions = {}
     }
     // On demand: most files are of the first kind, and the readers of all others are larger than the rest together.
     const { openOther } = await import('./formats.js');
-    return await openOther(start, all, options);
+    return await openOther(start, all, options, input);
   } catch (error) {
     await bytes.close();
     throw error;

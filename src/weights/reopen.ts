@@ -9,8 +9,8 @@ const MOST_KEPT = 16 * 2 ** 20;
 export type Reopen = () => Promise<WeightSource>;
 
 /** Files, URLs and Blobs can be read again, and so can a few bytes; a stream or response can't. */
-export function reopener(input: WeightsInput): Reopen | undefined {
-  const again = (): Promise<WeightSource> => openWeights(input);
+export function reopener(input: WeightsInput, { key }: { readonly key?: string | undefined }): Reopen | undefined {
+  const again = (): Promise<WeightSource> => openWeights(input, { key });
   if (typeof input === 'string' || input instanceof URL) return again;
   if (input instanceof ArrayBuffer || ArrayBuffer.isView(input)) {
     return input.byteLength <= MOST_KEPT ? again : undefined;

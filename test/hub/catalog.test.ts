@@ -3,7 +3,7 @@ import { PRETRAINED, type PretrainedSet } from '../../src/hub/catalog.js';
 import { choosePretrainedFile, findPretrained } from '../../src/hub/select.js';
 import { validatePreset } from '../../src/image/preset.js';
 import { VGGNetError } from '../../src/index.js';
-import { MODEL_NAMES } from '../../src/model/config.js';
+import { MODEL_NAMES } from '../../src/vgg.js';
 
 /** Learned values and running statistics of batch norm, with the eight or so bytes of each `num_batches_tracked`. */
 const PARAMETERS: Readonly<Record<string, number>> = { vgg16: 138_357_544, vgg19: 143_667_240, vgg16_bn: 138_365_992 };

@@ -9,7 +9,7 @@ import { bun, type Command, deno, node, runScript } from './processes.js';
 import { ISOLATED, serve } from './server.js';
 import { bundleWorker, startWorker } from './workerd.js';
 
-/* The examples, and the README's code word for word, on the package as it is installed. */
+/* The examples, and the code of the README and of docs/install.md word for word, on the package as it is installed. */
 
 const IMAGES = ['glyph-A.png', 'glyph-W.png'];
 
@@ -32,8 +32,8 @@ const RUNTIMES: readonly (readonly [name: string, find: () => Promise<Command>])
   ['Bun', bun],
 ];
 
-describe('the README', () => {
-  test.each(RUNTIMES)('its first example in %s, with nothing else installed', async (_, find) => {
+describe('the README and docs/install.md', () => {
+  test.each(RUNTIMES)('the first example in %s, with nothing else installed', async (_, find) => {
     const [first] = await readmeBlocks('vggnet');
     expect(first?.language).toBe('js');
     await writeFile(join(bare.folder, 'first.mjs'), first?.code ?? '');
@@ -41,13 +41,15 @@ describe('the README', () => {
   });
 
   test.each(RUNTIMES)('the one for Node, Deno and Bun in %s', async (_, find) => {
-    const [code] = (await readmeBlocks('Node, Deno, Bun')).filter(({ language }) => language === 'js');
+    const [code] = (await readmeBlocks('Node, Deno, Bun', 'docs/install.md')).filter(
+      ({ language }) => language === 'js',
+    );
     await writeFile(join(project.folder, 'processes.mjs'), code?.code ?? '');
     expect(await runScript(await find(), 'processes.mjs', { cwd: project.folder })).toBe('A\n');
   });
 
   test('the one for a page, in Chromium and Firefox', async () => {
-    const [code] = (await readmeBlocks('Browsers')).filter(({ language }) => language === 'html');
+    const [code] = (await readmeBlocks('Browsers', 'docs/install.md')).filter(({ language }) => language === 'html');
     const folder = await mkdtemp(join(tmpdir(), 'vggnet-readme-'));
     await writeFile(join(folder, 'index.html'), `<!doctype html><link rel="icon" href="data:,">\n${code?.code}`);
     await copyFile(join(ROOT, 'examples/images/glyph-A.png'), join(folder, 'glyph-A.png'));
@@ -72,7 +74,7 @@ describe('the README', () => {
   });
 
   test('the one for an edge worker, in workerd, and requests that overlap', async () => {
-    const [code] = (await readmeBlocks('Edge workers')).filter(({ language }) => language === 'js');
+    const [code] = (await readmeBlocks('Edge workers', 'docs/install.md')).filter(({ language }) => language === 'js');
     await writeFile(join(bare.folder, 'worker.mjs'), code?.code ?? '');
     const worker = startWorker(await bundleWorker(join(bare.folder, 'worker.mjs'), bare.folder), bare.folder);
     try {

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'vitest';
 import type { Backend, Executable, RunOptions } from '../../src/backend.js';
-import { type Architecture, type ModelOptions, resolveConfig } from '../../src/model/config.js';
-import { createLayers, type Layer } from '../../src/program/layers.js';
+import { resolveConfig } from '../../src/model/config.js';
+import type { Layer } from '../../src/program/layers.js';
 import { numel, Tensor } from '../../src/tensor.js';
+import { type Architecture, createLayers, type ModelOptions } from '../../src/vgg.js';
 import { expectClose, type Tolerance } from './close.js';
 import { generatedParameters, generatedTensor } from './generated.js';
 

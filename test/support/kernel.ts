@@ -11,13 +11,16 @@ import { compileGenerated } from './golden.js';
  * by their operation and place, such as `conv2d0`, which are their paths too.
  */
 
-/** Layers without their names, as in a test's own list. */
-export type Unnamed<L = Layer> = L extends Layer ? Omit<L, 'name' | 'path'> : never;
+/** Layers without their names, as in a test's own list, and without what batch norm has in every network. */
+export type Unnamed<L = Layer> = L extends Layer ? Omit<L, 'name' | 'path' | 'eps' | 'momentum'> : never;
+
+/** PyTorch's defaults. */
+export const BATCH_NORM = { eps: 1e-5, momentum: 0.1 };
 
 export function program(...layers: Unnamed[]): Layer[] {
   return layers.map((layer, index) => {
     const name = `${layer.op}${index}`;
-    return { ...layer, name, path: name } as Layer;
+    return { ...(layer.op === 'batchNorm2d' && BATCH_NORM), ...layer, name, path: name } as Layer;
   });
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { MODEL_NAMES } from '../../src/model/config.js';
+import { MODEL_NAMES } from '../../src/vgg.js';
 import type { BackendUnderTest } from './backends.js';
 import {
   compileGenerated,

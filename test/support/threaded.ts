@@ -1,16 +1,16 @@
 import type { Backend, Executable, ParameterStream } from '../../src/backend.js';
 import { VGGNetError } from '../../src/errors.js';
 import { Tensor } from '../../src/tensor.js';
-import type { Team } from '../../src/wasm/engine/engine.js';
-import { compileKernels, type KernelBuild, kernelFile } from '../../src/wasm/kernels.js';
-import { Plans } from '../../src/wasm/plan/blueprint.js';
-import { Peer } from '../../src/wasm/workers/client.js';
+import { compileKernels, kernelFile } from '../../src/wasm/build.js';
+import type { SharedMemory } from '../../src/wasm/engine/engine.js';
+import type { KernelBuild } from '../../src/wasm/kernels.js';
+import { PlanCache } from '../../src/wasm/plan/plan-cache.js';
+import { WorkerClient } from '../../src/wasm/workers/client.js';
 import type { Request, Result } from '../../src/wasm/workers/protocol.js';
 
 /*
- * The wasm backend with threads, for tests that compile hundreds of programs: the workers are the real ones, and
- * computing goes as it does in a model, but a program gets the workers of the one before it, since starting some for
- * each would take most of the time.
+ * The wasm backend with threads, for tests that compile hundreds of programs. Workers and computation are those of a model,
+ * but a program reuses the workers of an earlier one, since starting workers for each would take most of the time.
  */
 
 export interface ThreadedOptions {
@@ -20,15 +20,15 @@ export interface ThreadedOptions {
 }
 
 /**
- * Programs that workers serve. Each leaves a memory, for which V8 reserves 10 GiB of addresses and of which it gives a
- * process about a hundred. Where one is refused only the worker that asks for it collects garbage, not the threads that
- * have seen the others; so workers end before there are many, and this thread lets go of what it has seen.
+ * Programs that a set of workers serves. Each leaves a memory, for which V8 reserves 10 GiB of addresses; a process gets
+ * about a hundred. When one is refused, only the requesting worker collects garbage, not the threads that hold the others.
+ * So workers end before there are many, and this thread collects garbage too.
  */
-const MOST_USES = 35;
-/** Milliseconds between two calls to a helper that may have gone to sleep just after the last one. */
+const MAX_USES = 35;
+/** Milliseconds between two wake-ups, for helpers that went to sleep just after the last one. */
 const WAKE_EVERY = 1;
 
-/** Workers that no program uses, by how many there are. */
+/** Idle sets of workers by their size. */
 const free = new Map<number, Workers[]>();
 
 export function createThreadedBackend({ build, threads, winograd = true }: ThreadedOptions): Backend {
@@ -36,14 +36,14 @@ export function createThreadedBackend({ build, threads, winograd = true }: Threa
     device: { backend: 'wasm', build, threads, inline: false, reason: 'asked for by a test' },
     async compile(program, parameters) {
       const workers = free.get(threads)?.pop() ?? new Workers(threads);
-      const plans = new Plans(program, { winograd, threads });
+      const plans = new PlanCache(program, { winograd, threads });
       await workers.load(await compileKernels(kernelFile(build, threads, program.layers)), plans, parameters);
       return executable(workers, plans);
     },
   };
 }
 
-function executable(workers: Workers, plans: Plans): Executable {
+function executable(workers: Workers, plans: PlanCache): Executable {
   const run = (type: 'run' | 'profile'): Executable['profile'] & Executable['run'] => {
     return async (input, { outputs, mode, seed, signal }) => {
       const { data, shape } = input;
@@ -65,29 +65,30 @@ function executable(workers: Workers, plans: Plans): Executable {
 }
 
 class Workers {
-  readonly #peers: Peer[] = [];
-  #team: Team | undefined;
+  readonly #clients: WorkerClient[] = [];
+  #shared: SharedMemory | undefined;
   #uses = 0;
 
   constructor(threads: number) {
     const fail = (why: string): void => {
-      for (const peer of this.#peers) peer.close(new VGGNetError('WORKER_CRASHED', `A worker of the tests: ${why}`));
+      for (const client of this.#clients)
+        client.close(new VGGNetError('WORKER_CRASHED', `A worker of the tests: ${why}`));
     };
-    for (let thread = 0; thread < threads; thread++) this.#peers.push(new Peer(fail));
+    for (let thread = 0; thread < threads; thread++) this.#clients.push(new WorkerClient(fail));
   }
 
   ask(request: Request, signal?: AbortSignal): Promise<Result> {
-    return (this.#peers[0] as Peer).ask(request, [], signal);
+    return (this.#clients[0] as WorkerClient).ask(request, [], signal);
   }
 
-  async load(module: WebAssembly.Module, { blueprint }: Plans, parameters: ParameterStream) {
-    const threads = this.#peers.length;
-    const before = this.#team;
-    const team = (await this.ask({ type: 'create', module, blueprint })) as Team;
-    this.#team = team;
+  async load(module: WebAssembly.Module, { config }: PlanCache, parameters: ParameterStream) {
+    const threads = this.#clients.length;
+    const before = this.#shared;
+    const shared = (await this.ask({ type: 'create', module, config })) as SharedMemory;
+    this.#shared = shared;
     const timer = setInterval(() => giveUp(before), WAKE_EVERY);
-    const helpers = this.#peers.slice(1);
-    await Promise.all(helpers.map((peer, i) => peer.ask({ type: 'help', module, team, thread: i + 1, threads })));
+    const helpers = this.#clients.slice(1);
+    await Promise.all(helpers.map((client, i) => client.ask({ type: 'help', module, shared, thread: i + 1, threads })));
     clearInterval(timer);
     for await (const { name, offset, data } of parameters) {
       await this.ask({ type: 'write', chunk: { name, offset, data: data.slice() } });
@@ -96,13 +97,13 @@ class Workers {
   }
 
   giveBack(): void {
-    giveUp(this.#team);
-    if (++this.#uses === MOST_USES) {
-      for (const peer of this.#peers) peer.terminate();
+    giveUp(this.#shared);
+    if (++this.#uses === MAX_USES) {
+      for (const client of this.#clients) client.terminate();
       collectGarbage();
       return;
     }
-    const threads = this.#peers.length;
+    const threads = this.#clients.length;
     free.set(threads, [...(free.get(threads) ?? []), this]);
   }
 }
@@ -112,10 +113,10 @@ function collectGarbage(): void {
   globalThis.gc();
 }
 
-/** Lets helpers out of the kernels, as a model does after a crash. */
-function giveUp(team: Team | undefined): void {
-  if (!team) return;
-  const words = new Int32Array(team.memory.buffer, team.control, team.bytes / 4);
+/** Ends the kernels' loop in helpers, as a model does after a crash. */
+function giveUp(shared: SharedMemory | undefined): void {
+  if (!shared) return;
+  const words = new Int32Array(shared.memory.buffer, shared.control, shared.bytes / 4);
   Atomics.store(words, 0, 1);
   for (let word = 0; word < words.length; word++) Atomics.notify(words, word);
 }

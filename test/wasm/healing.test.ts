@@ -30,11 +30,11 @@ describe('with several threads', () => {
       const rounds = [];
       let warm = 0;
       for (let i = 0; i < 20; i++) {
-        const crew = workers.slice(-3);
-        await crew[${index}].terminate();
-        await gone(crew[${index}]);
+        const pool = workers.slice(-3);
+        await pool[${index}].terminate();
+        await gone(pool[${index}]);
         const after = bits(await model.forward(small));
-        for (const worker of crew) await gone(worker);
+        for (const worker of pool) await gone(worker);
         rounds.push({ during: [], same: after === expected, running: running() });
         globalThis.gc();
         if (i === 4) warm = process.memoryUsage.rss();
@@ -59,13 +59,13 @@ describe('with several threads', () => {
       const rounds = [];
       let warm = 0;
       for (let i = 0; i < 20; i++) {
-        const crew = workers.slice(-3);
+        const pool = workers.slice(-3);
         const waiting = [model.forward(x), model.forward(x), model.forward(x), model.stateDict()].map(outcome);
         await sleep(2 + (i % 8));
-        crew[${index}].terminate();
+        pool[${index}].terminate();
         const during = await Promise.all(waiting);
         const after = bits(await model.forward(x));
-        for (const worker of crew) await gone(worker);
+        for (const worker of pool) await gone(worker);
         rounds.push({ during, same: after === expected, running: running() });
         globalThis.gc();
         if (i === 4) warm = process.memoryUsage.rss();

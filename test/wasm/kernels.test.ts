@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { resolveConfig } from '../../src/model/config.js';
-import { createLayers, type Layer } from '../../src/program/layers.js';
-import { withPrecision } from '../../src/program/precision.js';
-import { compileKernels, type KernelBuild, kernelFile } from '../../src/wasm/kernels.js';
+import { withPrecision } from '../../src/model/precision.js';
+import type { Layer } from '../../src/program/layers.js';
+import { createLayers } from '../../src/vgg.js';
+import { compileKernels, kernelFile } from '../../src/wasm/build.js';
+import type { KernelBuild } from '../../src/wasm/kernels.js';
 
 /* Which build of the kernels a network gets, and what is in it. */
 
@@ -13,11 +15,11 @@ const exportsOf = async (layers: readonly Layer[], build: KernelBuild, threads: 
 
 describe.each(['simd', 'relaxed-simd'] as const)('%s', (build) => {
   test.each([1, 2])(
-    'with %i threads has the kernels for fewer bits only where there are such weights',
+    'with %i threads has the low-precision kernels only where there are such weights',
     async (threads) => {
       const plain = await exportsOf(LAYERS, build, threads);
-      const narrow = await exportsOf(withPrecision(LAYERS, { fc6: 'fp16' }), build, threads);
-      expect(narrow.filter((name) => !plain.includes(name)).sort()).toEqual([
+      const lowp = await exportsOf(withPrecision(LAYERS, { fc6: 'fp16' }), build, threads);
+      expect(lowp.filter((name) => !plain.includes(name)).sort()).toEqual([
         'CONV2D_INT8',
         'EXPANDED',
         'expandRow',
@@ -25,12 +27,12 @@ describe.each(['simd', 'relaxed-simd'] as const)('%s', (build) => {
         'packRow',
         'unpackConv2dInt8',
       ]);
-      expect(plain.filter((name) => !narrow.includes(name))).toEqual([]);
+      expect(plain.filter((name) => !lowp.includes(name))).toEqual([]);
     },
   );
 });
 
 test('fp32, asked for, is as if nothing was', () => {
   expect(kernelFile('simd', 1, withPrecision(LAYERS, 'fp32'))).toBe('simd');
-  expect(kernelFile('simd', 1, withPrecision(LAYERS, 'int8'))).toBe('simd-narrow');
+  expect(kernelFile('simd', 1, withPrecision(LAYERS, 'int8'))).toBe('simd-lowp');
 });

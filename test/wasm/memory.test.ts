@@ -1,12 +1,13 @@
 import { Tensor, VGGNet } from 'vggnet';
 import { describe, expect, test } from 'vitest';
 import { resolveConfig } from '../../src/model/config.js';
-import { createLayers, type Layer } from '../../src/program/layers.js';
+import type { Layer } from '../../src/program/layers.js';
+import { createLayers } from '../../src/vgg.js';
+import { compileKernels } from '../../src/wasm/build.js';
 import { Engine } from '../../src/wasm/engine/engine.js';
 import { instantiateKernels } from '../../src/wasm/engine/instance.js';
-import { compileKernels } from '../../src/wasm/kernels.js';
-import { Plans } from '../../src/wasm/plan/blueprint.js';
-import { CONTROL, chooseForms, keptBytes, SCRATCH } from '../../src/wasm/plan/memory.js';
+import { CONTROL, chooseAlgorithms, keptBytes, SCRATCH } from '../../src/wasm/plan/memory.js';
+import { PlanCache } from '../../src/wasm/plan/plan-cache.js';
 import { expectClose } from '../support/close.js';
 import { generatedParameters } from '../support/generated.js';
 import { stopwatch } from '../support/stopwatch.js';
@@ -21,21 +22,21 @@ const layersOf = (list: Parameters<typeof resolveConfig>[0]): Layer[] => createL
 /** The engine's memory after one forward of the usual shape, and its answer. */
 async function runEngine(layers: readonly Layer[], memoryLimit?: number): Promise<{ bytes: number; logits: Tensor }> {
   const program = { layers, inputShape: SHAPE };
-  const plans = new Plans(program, { winograd: true, threads: 1, memoryLimit });
-  const engine = await Engine.create(await compileKernels('simd'), plans.blueprint);
+  const plans = new PlanCache(program, { winograd: true, threads: 1, memoryLimit });
+  const engine = await Engine.create(await compileKernels('simd'), plans.config);
   for await (const chunk of generatedParameters(layers)) engine.writeParameter(chunk);
   engine.finishParameters();
   const control = { pause: async () => {}, aborted: () => false, onStep: () => {} };
   const run = { outputs: ['prob'], mode: 'eval', seed: 0 } as const;
   const [logits] = await engine.run(Tensor.randn(SHAPE, { seed: 1 }), plans.plan(SHAPE, run), run, control);
-  return { bytes: engine.team.memory.buffer.byteLength, logits: logits as Tensor };
+  return { bytes: engine.sharedMemory.memory.buffer.byteLength, logits: logits as Tensor };
 }
 
 describe('memoryLimit', () => {
   const layers = layersOf(LIST);
   const program = { layers, inputShape: SHAPE };
-  const formsFor = (memoryLimit?: number): string =>
-    chooseForms(program, { winograd: true, threads: 1, memoryLimit }).join(' ');
+  const algorithmsFor = (memoryLimit?: number): string =>
+    chooseAlgorithms(program, { winograd: true, threads: 1, memoryLimit }).join(' ');
 
   /** The least limit that is not refused, to the page of 64 KiB. */
   function leastLimit(): number {
@@ -43,7 +44,7 @@ describe('memoryLimit', () => {
     while (taken - refused > 65_536) {
       const middle = (refused + taken) / 2;
       try {
-        formsFor(middle);
+        algorithmsFor(middle);
         taken = middle;
       } catch {
         refused = middle;
@@ -63,17 +64,17 @@ describe('memoryLimit', () => {
     const free = await runEngine(layers);
     const least = leastLimit();
     expect(least).toBeLessThan(free.bytes);
-    const forms = new Set<string>();
+    const algorithms = new Set<string>();
     for (let step = 0; step <= 8; step++) {
       const limit = least + ((free.bytes - least) * step) / 8;
-      forms.add(formsFor(limit));
+      algorithms.add(algorithmsFor(limit));
       const { bytes, logits } = await runEngine(layers, limit);
       expect(bytes).toBeLessThanOrEqual(limit);
       expectClose(logits.data, free.logits.data, { atol: 1e-5, rtol: 1e-4, what: `logits within ${limit} bytes` });
     }
     // From none to all of the transformed weights.
-    expect(forms.size).toBeGreaterThan(2);
-    expect(formsFor(free.bytes)).toBe(formsFor());
+    expect(algorithms.size).toBeGreaterThan(2);
+    expect(algorithmsFor(free.bytes)).toBe(algorithmsFor());
   });
 
   test('what is too little is refused at once, with what is needed, and nothing is taken', async () => {
@@ -87,11 +88,11 @@ describe('memoryLimit', () => {
     });
     expect(elapsed()).toBeLessThan(1000);
     expect(process.memoryUsage().rss - before).toBeLessThan(64 * MIB);
-    expect(() => formsFor(least - 2 * 65_536)).toThrow(/memory of .* MiB for the weights and one input/);
+    expect(() => algorithmsFor(least - 2 * 65_536)).toThrow(/memory of .* MiB for the weights and one input/);
   });
 
   test('weights over what WebAssembly can have are refused without a limit too', () => {
-    expect(() => chooseForms({ layers: layersOf([65_536, 65_536]) }, { winograd: true, threads: 1 })).toThrow(
+    expect(() => chooseAlgorithms({ layers: layersOf([65_536, 65_536]) }, { winograd: true, threads: 1 })).toThrow(
       /for the weights; the most is 4096 MiB/,
     );
   });
@@ -141,10 +142,10 @@ describe("summary() states the transformed weights' cost", () => {
     using direct = await VGGNet.create(LIST, { ...OPTIONS, device: 'wasm', winograd: false });
     const summary = model.summary();
     const usual = { layers: model.layers, inputShape: [1, 3, 224, 224] };
-    const forms = chooseForms(usual, { winograd: true, threads: 1 });
-    const none = forms.map(() => 'direct' as const);
+    const algorithms = chooseAlgorithms(usual, { winograd: true, threads: 1 });
+    const none = algorithms.map(() => 'direct' as const);
     expect(summary.transformedBytes).toBeGreaterThan(0);
-    expect(summary.transformedBytes).toBe(keptBytes(model.layers, forms, 1) - keptBytes(model.layers, none, 1));
+    expect(summary.transformedBytes).toBe(keptBytes(model.layers, algorithms, 1) - keptBytes(model.layers, none, 1));
     // F(6×6, 3×3) of 64 → 96 channels: 8 × 8 places.
     expect(summary.layers.find(({ name }) => name === 'conv2_2')?.transformedBytes).toBe(64 * 64 * 96 * 4);
     expect(String(summary)).toMatch(/conv2_2 .* 1\.5 MiB +\d+\.\d MiB\n/);

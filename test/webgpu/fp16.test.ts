@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import type { ParameterStream } from '../../src/backend.js';
-import { MODEL_NAMES } from '../../src/model/config.js';
+import { withPrecision } from '../../src/model/precision.js';
 import { type Layer, parametersOf } from '../../src/program/layers.js';
-import { withPrecision } from '../../src/program/precision.js';
 import type { Tensor } from '../../src/tensor.js';
+import { MODEL_NAMES } from '../../src/vgg.js';
 import { createWasmBackend } from '../../src/wasm/backend.js';
 import { toFloat16, toFloat32 } from '../../src/weights/dtype.js';
 import { GPU_TOLERANCE } from '../support/backends.js';

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { GPUTensor } from '../../src/gpu-tensor.js';
 import { preprocess } from '../../src/image/preprocess.js';
 import { IMAGENET_PRESET, type ImagePreset } from '../../src/image/preset.js';
 import { VGGNet } from '../../src/model.js';
@@ -6,7 +7,6 @@ import { lowbias32 } from '../../src/program/dropout.js';
 import { Tensor } from '../../src/tensor.js';
 import { Context } from '../../src/webgpu/context.js';
 import { textureToTensor } from '../../src/webgpu/image.js';
-import { GPUTensor } from '../../src/webgpu/tensor.js';
 import { expectClose } from '../support/close.js';
 import { openDevice } from '../support/webgpu.js';
 

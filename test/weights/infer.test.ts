@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Architecture, MODEL_NAMES, resolveConfig, type VGGConfig } from '../../src/model/config.js';
-import { createLayers, parametersOf } from '../../src/program/layers.js';
+import { resolveConfig } from '../../src/model/config.js';
+import { parametersOf } from '../../src/program/layers.js';
+import { type Architecture, createLayers, MODEL_NAMES, type VGGConfig } from '../../src/vgg.js';
 import { inferConfig } from '../../src/weights/infer.js';
 import { type NamingScheme, rename, renamedShape } from '../../src/weights/naming.js';
 import type { WeightEntry } from '../../src/weights/source.js';

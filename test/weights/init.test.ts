@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { type Architecture, resolveConfig, type VGGConfig } from '../../src/model/config.js';
+import { resolveConfig } from '../../src/model/config.js';
+import type { Architecture, VGGConfig } from '../../src/vgg.js';
 import { type InitScheme, initSource } from '../../src/weights/init.js';
 import { stopwatch } from '../support/stopwatch.js';
 import { collect, readAll } from './collect.js';

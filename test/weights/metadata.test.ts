@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VGGNetError } from '../../src/errors.js';
-import { resolveConfig, type VGGConfig } from '../../src/model/config.js';
+import { resolveConfig } from '../../src/model/config.js';
+import type { VGGConfig } from '../../src/vgg.js';
 import { decodeConfig, encodeConfig, knownName } from '../../src/weights/metadata.js';
 
 const preset = { mode: 'L', resize: 32, crop: null, scale: 1 / 255, mean: [0.5], std: [0.25] } as const;

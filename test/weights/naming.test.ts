@@ -1,9 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { MODEL_NAMES, resolveConfig } from '../../src/model/config.js';
-import { createLayers, parametersOf } from '../../src/program/layers.js';
-import { type NamingScheme, recogniseNaming, rename, renamedShape, toCanonical } from '../../src/weights/naming.js';
+import { resolveConfig } from '../../src/model/config.js';
+import { parametersOf } from '../../src/program/layers.js';
+import { createLayers, MODEL_NAMES } from '../../src/vgg.js';
+import { type NamingScheme, namingOf, rename, renamedShape, toCanonical } from '../../src/weights/naming.js';
 
 const SCHEMES: readonly NamingScheme[] = ['torchvision', 'timm', 'lesson'];
+
+/** The naming of a file with tensors of these names. */
+const recognize = (names: readonly string[]) => namingOf(names.map((name) => ({ name })));
 
 describe('naming', () => {
   test.each(SCHEMES)('%s: every parameter goes there and back', (scheme) => {
@@ -13,7 +17,7 @@ describe('naming', () => {
         .map((spec) => spec.name);
       for (const prefix of ['', 'module.'] as const) {
         const renamed = names.map((name) => `${prefix}${rename(name, scheme)}`);
-        expect(recogniseNaming(renamed)).toEqual({ scheme, prefix });
+        expect(recognize(renamed)).toEqual({ scheme, prefix });
         expect(renamed.map((name) => toCanonical(name, { scheme, prefix }))).toEqual(names);
       }
     }
@@ -50,13 +54,13 @@ describe('naming', () => {
     '',
   ])('%s is no tensor of a VGG', (name) => {
     expect(toCanonical(name, { scheme: 'torchvision', prefix: '' })).toBeUndefined();
-    if (!name.startsWith('module.')) expect(recogniseNaming([name])).toBeUndefined();
+    if (!name.startsWith('module.')) expect(recognize([name])).toBeUndefined();
   });
 
   test('the naming of most names is taken', () => {
-    const naming = recogniseNaming(['features.0.weight', 'features.0.bias', 'head.fc.weight', 'classifier.9.weight']);
+    const naming = recognize(['features.0.weight', 'features.0.bias', 'head.fc.weight', 'classifier.9.weight']);
     expect(naming).toEqual({ scheme: 'timm', prefix: '' });
-    expect(recogniseNaming(['features.0.weight'])).toEqual({ scheme: 'torchvision', prefix: '' });
-    expect(recogniseNaming([])).toBeUndefined();
+    expect(recognize(['features.0.weight'])).toEqual({ scheme: 'torchvision', prefix: '' });
+    expect(recognize([])).toBeUndefined();
   });
 });

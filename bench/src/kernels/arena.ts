@@ -1,7 +1,8 @@
+import { type StructValues, writeStruct } from '../../../src/wasm/plan/args.js';
+import { ARGUMENT_BYTES } from '../../../src/wasm/plan/memory.js';
+
 /** The exports of a kernel build: functions, and constants as globals. */
 export type Exports = Record<string, WebAssembly.Global & ((...args: number[]) => number)>;
-
-const ARGUMENT_WORDS = 32;
 
 /** One instance of a kernel build over a memory of its own, from which buffers are taken and never given back. */
 export class Arena {
@@ -17,7 +18,7 @@ export class Arena {
   static async create(module: WebAssembly.Module): Promise<Arena> {
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 65_536 });
     const abort = (): never => {
-      throw new Error('A kernel stopped');
+      throw new Error('A kernel aborted');
     };
     const { exports } = await WebAssembly.instantiate(module, { env: { memory, abort } });
     return new Arena(exports as Exports, memory);
@@ -70,18 +71,22 @@ export class Arena {
   }
 
   /** A call of an operation on this thread alone, by the name of its constant (`CONV2D`), with its argument struct. */
-  operation(name: string, words: readonly number[]): () => void {
+  operation<Description extends string>(
+    name: string,
+    descriptions: readonly Description[],
+    values: StructValues<Description>,
+  ): () => void {
     const number = this.constant(name);
     const control = this.bytes(this.constant('CONTROL'));
-    const args = this.#struct(words);
+    const args = this.struct(descriptions, values);
     const { parallel } = this.kernels;
     return () => void parallel?.(number, args, control, 1);
   }
 
-  /** A kernel's arguments as a struct of 32-bit words. */
-  #struct(words: readonly number[]): number {
-    const address = this.bytes(4 * ARGUMENT_WORDS);
-    new Int32Array(this.#memory.buffer).set(words, address / 4);
+  /** The address of an argument struct. */
+  struct<Description extends string>(descriptions: readonly Description[], values: StructValues<Description>): number {
+    const address = this.bytes(ARGUMENT_BYTES);
+    writeStruct(this.#memory, address, descriptions, values);
     return address;
   }
 

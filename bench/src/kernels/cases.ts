@@ -1,20 +1,28 @@
 import type { Conv2d, Linear } from '../../../src/program/layers.js';
 import {
-  cheapestForm,
-  type Form,
-  placesOf,
-  shareTiles,
+  type Algorithm,
+  cheapestAlgorithm,
+  pointsOf,
   TILE_SIZES,
   type TileSize,
   tileCount,
-  winogradWorkspace,
 } from '../../../src/wasm/plan/algorithm.js';
+import {
+  CONVOLUTION,
+  EPILOGUE,
+  GEMM,
+  LINEAR,
+  MAX_POOL2D,
+  type StructValues,
+  WINOGRAD,
+} from '../../../src/wasm/plan/args.js';
+import { partitionTiles, winogradWorkspace } from '../../../src/wasm/plan/workspace.js';
 import { type LayerCost, layerCosts } from '../network.js';
 import type { Arena } from './arena.js';
 
 /*
- * What the kernels' level measures. To add a kernel, write a function that makes its cases and put it into
- * `kernelCases`. What a case needs of the library is its export and its arguments, as assembly/ describes them.
+ * The cases of the benchmark's kernel level. To add a kernel, write a function that makes its cases and call it in
+ * `kernelCases`. A case uses an export of the kernels, with its arguments as assembly/ describes them.
  */
 
 export interface KernelCase {
@@ -41,11 +49,11 @@ export interface PreparedKernel {
   error(): number;
 }
 
-/** What the measuring process gives of one case. Times are milliseconds, sorted. */
+/** The measurements of one case. Times are milliseconds, sorted. */
 export interface KernelSamples {
   readonly samples: readonly number[];
   readonly warmup: number;
-  /** Of what limits the case, taken right before: the bare micro-kernel, or a read of memory. */
+  /** Of the limit of the case, taken right before it: the bare micro-kernel, or a read of memory. */
   readonly peakSamples: readonly number[];
   /** Of one of `peakSamples`: its multiply-accumulates, or its bytes. */
   readonly peakMacs?: number;
@@ -57,7 +65,7 @@ export interface KernelSamples {
 export const PEAK = 'limit/compute';
 export const STREAM = 'limit/memory';
 
-/** True of what does less than a multiply-accumulate with a byte: memory limits it, and not the micro-kernel. */
+/** True of a case with less than one multiply-accumulate per byte, which memory limits and not the micro-kernel. */
 export function readsMemory({ macs, bytes }: { readonly macs: number; readonly bytes: number }): boolean {
   return macs > 0 && macs < bytes;
 }
@@ -138,12 +146,10 @@ function gemm({ layer, outShape, macs }: Cost<Conv2d>, layers: string[]): Kernel
       const [a, b, c] = [arena.random(m * k), arena.random(n * k), arena.zeros(m * n)];
       const [scale, shift] = ones(arena, n);
       const scratch = arena.bytes(arena.constant('SCRATCH'));
-      const { gemm: product, setEpilogue } = arena.kernels as Record<string, (...args: number[]) => void>;
+      const epilogue = { scale, shift, relu: 0, outChannels: n };
+      const args = arena.struct([EPILOGUE, GEMM], { ...epilogue, m, n, k, a, lda: k, b, c, ldc: n, scratch });
       return {
-        run() {
-          setEpilogue?.(scale, shift, 0, n);
-          product?.(m, n, k, a, k, b, c, n, scratch);
-        },
+        run: () => void arena.kernels.gemm?.(args),
         error() {
           const { f32 } = arena;
           return worst(spread(m * n), (at) => {
@@ -162,30 +168,26 @@ function conv2d(cost: Cost<Conv2d>, layers: string[]): KernelCase {
   return {
     ...convolution(cost, layers),
     name: `conv2d/${layers[0]}`,
-    // The others run by Winograd.
+    // The engine computes the others by Winograd's method.
     quick: !suitsWinograd(cost) || layers[0] === 'conv3_2',
     needs: 'CONV2D',
     setup(arena) {
-      const at = place(arena, cost);
-      const { height, width, outChannels } = at;
-      const run = arena.operation('CONV2D', [
-        ...[at.input, at.output, at.weights, at.scale, at.shift, 0, height, width, at.inStride],
-        ...[outChannels, outChannels, at.scratch, height * width],
-      ]);
+      const at = placeConvolution(arena, cost);
+      const run = arena.operation('CONV2D', [EPILOGUE, CONVOLUTION], at);
       return { run, error: () => convolutionError(arena, at) };
     },
   };
 }
 
-/** The form that the engine takes. */
-function formOf({ layer, outShape }: Cost<Conv2d>): Form {
+/** The algorithm that the engine chooses. */
+function algorithmOf({ layer, outShape }: Cost<Conv2d>): Algorithm {
   if (layer.inChannels <= 3) return 'direct';
   const [, , height = 0, width = 0] = outShape;
-  return cheapestForm(layer, ['direct', ...TILE_SIZES], height, width);
+  return cheapestAlgorithm(layer, ['direct', ...TILE_SIZES], height, width);
 }
 
 function suitsWinograd(cost: Cost<Conv2d>): boolean {
-  return formOf(cost) !== 'direct';
+  return algorithmOf(cost) !== 'direct';
 }
 
 /** F(m×m, 3×3) with m = `size`. */
@@ -193,24 +195,30 @@ function winograd(cost: Cost<Conv2d>, layers: string[], size: TileSize): KernelC
   return {
     ...convolution(cost, layers),
     name: `winograd${size}/${layers[0]}`,
-    // The others run in the other form.
-    quick: formOf(cost) === size,
+    // The engine computes the others by another algorithm.
+    quick: algorithmOf(cost) === size,
     needs: 'WINOGRAD',
     setup(arena) {
-      const at = place(arena, cost);
+      const at = placeConvolution(arena, cost);
       const { height, width, inStride, outChannels } = at;
       const kernels = arena.kernels as Record<string, (...args: number[]) => number>;
       const tiles = tileCount(size, 1, height, width);
-      const share = shareTiles(cost.layer, tiles, 1);
-      const transformed = arena.zeros(placesOf(size) * inStride * outChannels);
+      const partition = partitionTiles(cost.layer, tiles, 1);
+      const transformed = arena.zeros(pointsOf(size) * inStride * outChannels);
       kernels.packWinograd?.(size, at.weights, transformed, outChannels, inStride, arena.bytes(20_480));
-      const { own, inPlace, outPlace, bytes } = winogradWorkspace(size, share, inStride, outChannels, 1);
+      const { bytes, ...layout } = winogradWorkspace(size, partition, inStride, outChannels, 1);
       const workspace = arena.bytes(bytes);
-      const run = arena.operation('WINOGRAD', [
-        ...[at.input, at.output, transformed, at.weights, at.scale, at.shift, 0, 0, height, width, inStride],
-        ...[outChannels, outChannels, at.scratch, workspace, size, share.block, tiles, Number(share.together)],
-        ...[own, inPlace, outPlace],
-      ]);
+      const run = arena.operation('WINOGRAD', [EPILOGUE, CONVOLUTION, WINOGRAD], {
+        ...at,
+        ...layout,
+        weights: transformed,
+        direct: at.weights,
+        workspace,
+        size,
+        tiles,
+        block: partition.block,
+        together: Number(partition.together),
+      });
       return { run, error: () => convolutionError(arena, at) };
     },
   };
@@ -223,21 +231,12 @@ function convolution(
   return { layers, shape: `${inShape[1]} × ${inShape[2]} × ${inShape[3]}`, input: inShape, macs, bytes };
 }
 
-interface PlacedConvolution {
-  readonly input: number;
-  readonly output: number;
-  readonly weights: number;
-  readonly scale: number;
-  readonly shift: number;
-  readonly scratch: number;
-  readonly height: number;
-  readonly width: number;
-  readonly inStride: number;
+/** The arguments of a direct convolution of one image. */
+interface PlacedConvolution extends StructValues<typeof EPILOGUE | typeof CONVOLUTION> {
   readonly inChannels: number;
-  readonly outChannels: number;
 }
 
-function place(arena: Arena, { layer, inShape }: Cost<Conv2d>): PlacedConvolution {
+function placeConvolution(arena: Arena, { layer, inShape }: Cost<Conv2d>): PlacedConvolution {
   const [, , height = 0, width = 0] = inShape;
   const { inChannels, outChannels } = layer;
   const inStride = stride(inChannels);
@@ -250,7 +249,7 @@ function place(arena: Arena, { layer, inShape }: Cost<Conv2d>): PlacedConvolutio
     scale,
     shift,
     scratch: arena.bytes(arena.constant('SCRATCH')),
-    ...{ height, width, inStride, inChannels, outChannels },
+    ...{ relu: 0, pool: 0, images: 1, height, width, inStride, inChannels, outChannels, outStride: outChannels },
   };
 }
 
@@ -289,7 +288,7 @@ function maxPool2d({ layer, inShape, bytes }: LayerCost): KernelCase {
       const [down, across] = [Math.floor(height / 2), Math.floor(width / 2)];
       const output = arena.zeros((down + 2) * (across + 2) * channels);
       return {
-        run: arena.operation('MAX_POOL2D', [input, output, 1, height, width, channels]),
+        run: arena.operation('MAX_POOL2D', [MAX_POOL2D], { input, output, images: 1, height, width, stride: channels }),
         error() {
           const { f32 } = arena;
           return worst(spread(down * across * channels), (index) => {
@@ -324,9 +323,11 @@ function linear({ layer, inShape, macs, bytes }: Cost<Linear>): KernelCase {
       const weights = arena.random(outFeatures * inFeatures, Math.sqrt(6 / inFeatures));
       const bias = arena.zeros(outFeatures);
       const scratch = arena.bytes(arena.constant('SCRATCH'));
-      const words = [input, output, weights, bias, 0, batch, inFeatures, outFeatures, scratch];
       return {
-        run: arena.operation('LINEAR', words),
+        run: arena.operation('LINEAR', [LINEAR], {
+          ...{ input, output, weights, bias, relu: 0, batch, inFeatures, outFeatures, scratch },
+          ...{ kind: 0, scales: 0, digits: 0 },
+        }),
         error() {
           const { f32 } = arena;
           return worst(spread(batch * outFeatures), (index) => {

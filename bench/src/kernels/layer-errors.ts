@@ -3,18 +3,18 @@ import type { Conv2d, Layer } from '../../../src/program/layers.js';
 import type { Tensor } from '../../../src/tensor.js';
 import { Engine } from '../../../src/wasm/engine/engine.js';
 import { TILE_SIZES } from '../../../src/wasm/plan/algorithm.js';
-import { Plans } from '../../../src/wasm/plan/blueprint.js';
+import { PlanCache } from '../../../src/wasm/plan/plan-cache.js';
 import { generatedParameters, generatedTensor } from '../../../test/support/generated.js';
 import { layerCosts } from '../network.js';
 
 /*
- * The error of VGG16's convolutions against sums in float64, by the form that computes them: what bounds the choice
- * between them besides time. Inputs are behind a ReLU, weights are Kaiming's, biases zero.
+ * The error of VGG16's convolutions against sums in float64, by algorithm: together with time it decides which one the
+ * library uses. Inputs come from a ReLU, weights are Kaiming's, biases zero.
  */
 
 /** Every so many output channels are held against the reference. */
 const STEP = 8;
-const FORMS = ['direct', ...TILE_SIZES] as const;
+const ALGORITHMS = ['direct', ...TILE_SIZES] as const;
 
 interface Error {
   /** ‖error‖ / ‖reference‖ */
@@ -34,9 +34,9 @@ export async function printLayerErrors(kernels: URL): Promise<void> {
     const module = await WebAssembly.compile(bytes);
     console.log(`\n${build}: relative L2 error; largest error in units of the output's root mean square\n`);
     console.log(
-      `| layer | input | ${FORMS.map((form) => (form === 'direct' ? form : `F(${form}×${form})`)).join(' | ')} |`,
+      `| layer | input | ${ALGORITHMS.map((algorithm) => (algorithm === 'direct' ? algorithm : `F(${algorithm}×${algorithm})`)).join(' | ')} |`,
     );
-    console.log(`| --- | --- |${' --- |'.repeat(FORMS.length)}`);
+    console.log(`| --- | --- |${' --- |'.repeat(ALGORITHMS.length)}`);
     const seen = new Set<string>();
     for (const { layer, inShape } of layerCosts('vgg16', 1, 224)) {
       const key = [...inShape, 'outChannels' in layer && layer.outChannels].join();
@@ -57,9 +57,9 @@ async function errorsOf(module: WebAssembly.Module, conv: Conv2d, shape: readonl
   const reference = convolve(rectified, weights, conv, shape);
   const size = norm(reference);
   const errors: Error[] = [];
-  for (const form of FORMS) {
-    const plans = new Plans({ layers }, { winograd: form === 'direct' ? false : form, threads: 1 });
-    const engine = await Engine.create(module, plans.blueprint);
+  for (const algorithm of ALGORITHMS) {
+    const plans = new PlanCache({ layers }, { winograd: algorithm === 'direct' ? false : algorithm, threads: 1 });
+    const engine = await Engine.create(module, plans.config);
     for await (const chunk of generatedParameters(layers)) {
       if (chunk.name.endsWith('bias')) chunk.data.fill(0);
       engine.writeParameter(chunk);

@@ -1,35 +1,38 @@
 import type { ParameterChunk, RunOptions, StepTime } from '../../backend.js';
 import { VGGNetError } from '../../errors.js';
+import { stepLabel } from '../../program/fuse.js';
 import { allocate, numel, type TensorData } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
-import type { Blueprint } from '../plan/blueprint.js';
 import { BYTES, type Value } from '../plan/layout.js';
 import { ARGUMENT_BYTES, CONTROL, SCRATCH } from '../plan/memory.js';
-import type { Call, Placed, Plan } from '../plan/plan.js';
+import type { KernelCall, PlacedValue, Plan } from '../plan/plan.js';
+import type { EngineConfig } from '../plan/plan-cache.js';
 import { Heap } from './heap.js';
 import { instantiateKernels } from './instance.js';
 import { Operations } from './operations.js';
 import { Parameters } from './parameters.js';
 
-/** What a helper thread needs to know of an engine. */
-export interface Team {
+/** The memory of an engine that helper threads compute on, and where its control block lies. */
+export interface SharedMemory {
   readonly memory: WebAssembly.Memory;
-  /** The address of the control block, whose first word says that the team is given up, and its length. */
+  /** The address of the control block, whose first word not being zero tells the threads to give up. */
   readonly control: number;
+  /** The length of the control block. */
   readonly bytes: number;
 }
 
-/** A run of the engine that is stopped between two steps when `aborted` says so. */
+/** How the caller follows a run and stops it. */
 export interface RunControl {
-  /** Resolves when other work of this thread has had its turn. */
+  /** Resolves when other tasks of this thread have had their turn. */
   readonly pause: () => Promise<void>;
+  /** Looked at between two steps: true stops the run. */
   readonly aborted: () => boolean;
   readonly onStep: (time: StepTime) => void;
 }
 
 /**
- * One program with its parameters in one WebAssembly memory. It computes on the thread that it lives on: a worker,
- * or the caller's own where there are none. It does what the blueprint and each run's plan say. One run at a time.
+ * One program with its parameters in one WebAssembly memory. It computes on the thread that it lives on (a worker, or the
+ * caller's own), and only executes plans: all choices are in its config and in each run's plan. One run at a time.
  */
 export class Engine {
   readonly #heap: Heap;
@@ -37,27 +40,27 @@ export class Engine {
   readonly #operations: Operations;
   readonly #control: number;
 
-  private constructor(heap: Heap, kernels: Kernels, { layers, forms, threads }: Blueprint) {
+  private constructor(heap: Heap, kernels: Kernels, { layers, algorithms, threads }: EngineConfig) {
     this.#heap = heap;
     this.#control = heap.keep(CONTROL);
     heap.i32.fill(0, this.#control / 4, (this.#control + CONTROL) / 4);
     const args = heap.keep(ARGUMENT_BYTES);
     const scratch = heap.keep(SCRATCH * threads);
-    this.#parameters = new Parameters(heap, kernels, layers, forms);
-    const places = { control: this.#control, args, scratch, threads };
-    this.#operations = new Operations(heap, kernels, layers, this.#parameters, places);
+    this.#parameters = new Parameters(heap, kernels, layers, algorithms);
+    const buffers = { control: this.#control, args, scratch, threads };
+    this.#operations = new Operations(heap, kernels, layers, this.#parameters, buffers);
   }
 
   /**
-   * @param memory of an engine of the same blueprint that is gone; its parameters are taken over, so that none is written
+   * @param memory of an earlier engine of the same config, whose parameters are in it; then none needs to be written
    * @throws VGGNetError `OUT_OF_MEMORY` if the parameters do not fit
    */
-  static async create(module: WebAssembly.Module, blueprint: Blueprint, memory?: WebAssembly.Memory): Promise<Engine> {
-    const heap = new Heap({ shared: blueprint.threads > 1, limit: blueprint.memoryLimit, memory });
-    return new Engine(heap, await instantiateKernels(module, heap.memory), blueprint);
+  static async create(module: WebAssembly.Module, config: EngineConfig, memory?: WebAssembly.Memory): Promise<Engine> {
+    const heap = new Heap({ shared: config.threads > 1, limit: config.memoryLimit, memory });
+    return new Engine(heap, await instantiateKernels(module, heap.memory), config);
   }
 
-  get team(): Team {
+  get sharedMemory(): SharedMemory {
     return { memory: this.#heap.memory, control: this.#control, bytes: CONTROL };
   }
 
@@ -65,7 +68,7 @@ export class Engine {
     this.#parameters.write(chunk);
   }
 
-  /** Call once after the last `writeParameter`. */
+  /** Call once, after the last `writeParameter`. */
   finishParameters(): void {
     this.#parameters.finish();
   }
@@ -74,7 +77,7 @@ export class Engine {
     return this.#parameters.read(name);
   }
 
-  /** Computes the outputs asked for, by a plan for them and for the input's shape. */
+  /** Computes the requested outputs by a plan for them and for the input's shape. */
   async run(input: TensorData, plan: Plan, options: RunOptions, control: RunControl): Promise<TensorData[]> {
     if (options.outputs.length === 0) return [];
     this.#heap.reserveArena(plan.arenaBytes);
@@ -88,7 +91,7 @@ export class Engine {
     return options.outputs.map((name) => results.get(name) as TensorData);
   }
 
-  /** Takes `count` images from number `start` on through the network. */
+  /** Runs images `start` to `start + count` − 1 through the network. */
   async #pass(
     input: TensorData,
     start: number,
@@ -101,13 +104,13 @@ export class Engine {
     const batch = input.shape[0] as number;
     for (let first = 0; first < count; first += plan.chunk) {
       const images = Math.min(plan.chunk, count - first);
-      // A last chunk with fewer images leaves the others' places as they are.
+      // A last chunk with fewer images leaves the rest of its buffers as they are.
       this.#writeInput(input, start, first, images, plan);
       for (const call of plan.spatial) {
         await this.#step(shrink(call, images), options, control);
         this.#keep(shrink(call, images), batch, start + first, options, results);
       }
-      this.#join(plan, first, images);
+      this.#collect(plan, first, images);
     }
     for (const call of plan.dense) {
       await this.#step(shrink(call, count), options, control);
@@ -119,22 +122,26 @@ export class Engine {
     const size = input.data.length / (input.shape[0] as number);
     const values = input.data.subarray((start + first) * size, (start + first + images) * size);
     const to = plan.spatial[0]?.input;
-    // Without spatial layers the input is what the dense ones read.
+    // Without spatial layers the input is the classifier's.
     if (to) this.#heap.f32.set(values, this.#heap.addressOf(to) / BYTES);
-    else this.#heap.f32.set(values, this.#heap.addressOf(plan.joint as Placed) / BYTES + first * size);
+    else this.#heap.f32.set(values, this.#heap.addressOf(plan.classifierInput as PlacedValue) / BYTES + first * size);
   }
 
-  /** Moves a chunk's result to its images' place in what the dense layers read. */
-  #join(plan: Plan, first: number, images: number): void {
+  /** Moves a chunk's result to its images' part of the classifier's input. */
+  #collect(plan: Plan, first: number, images: number): void {
     const from = plan.spatial.at(-1)?.output;
-    if (!from || !plan.joint) return;
+    if (!from || !plan.classifierInput) return;
     const size = numel(from.shape.slice(1));
     const at = this.#heap.addressOf(from) / BYTES;
-    this.#heap.f32.copyWithin(this.#heap.addressOf(plan.joint) / BYTES + first * size, at, at + images * size);
+    this.#heap.f32.copyWithin(
+      this.#heap.addressOf(plan.classifierInput) / BYTES + first * size,
+      at,
+      at + images * size,
+    );
   }
 
-  /** Copies a result that was asked for out of the arena, before the next step may write over it. */
-  #keep(call: Call, batch: number, first: number, options: RunOptions, results: Map<string, TensorData>): void {
+  /** Copies a requested result out of the arena before the next step may overwrite it. */
+  #keep(call: KernelCall, batch: number, first: number, options: RunOptions, results: Map<string, TensorData>): void {
     const { output, names } = call;
     for (const name of names) {
       if (!options.outputs.includes(name)) continue;
@@ -147,7 +154,7 @@ export class Engine {
     }
   }
 
-  async #step(call: Call, options: RunOptions, control: RunControl): Promise<void> {
+  async #step(call: KernelCall, options: RunOptions, control: RunControl): Promise<void> {
     if (control.aborted()) throw new VGGNetError('ABORTED', 'Stopped by the AbortSignal');
     const start = performance.now();
     this.#operations.compute(call, options);
@@ -156,20 +163,17 @@ export class Engine {
   }
 }
 
-/** What a call does, for a profile. */
-function describe({ step, winograd, int8, names, output }: Call): Omit<StepTime, 'ms'> {
+/** The name and algorithm of a call, for a profile. */
+function describe({ step, winograd, int8, names, output }: KernelCall): Omit<StepTime, 'ms'> {
   if (!step) return { name: `to ${output.layout}`, algorithm: '' };
-  const { layer } = step;
-  const fused = names.filter((name) => name !== layer.name);
-  const form = winograd ? `winograd${winograd.size}` : int8 ? 'int8' : 'direct';
-  const algorithm = layer.op === 'conv2d' ? form : '';
-  return { name: [layer.name, ...fused].join('+'), algorithm };
+  const algorithm = winograd ? `winograd${winograd.size}` : int8 ? 'int8' : 'direct';
+  return { name: stepLabel(step, names), algorithm: step.layer.op === 'conv2d' ? algorithm : '' };
 }
 
 /** A call for the first `images` images of its chunk. */
-function shrink(call: Call, images: number): Call {
+function shrink(call: KernelCall, images: number): KernelCall {
   if (call.input.shape[0] === images) return call;
-  const first = (value: Placed): Placed => ({ ...value, shape: [images, ...value.shape.slice(1)] });
+  const first = (value: PlacedValue): PlacedValue => ({ ...value, shape: [images, ...value.shape.slice(1)] });
   return { ...call, input: first(call.input), output: first(call.output) };
 }
 

@@ -3,20 +3,20 @@ import { align } from '../plan/layout.js';
 import { FIRST_ADDRESS, MAX_BYTES, MAX_PAGES, mib, PAGE } from '../plan/pages.js';
 
 /**
- * The engine's linear memory: what is kept (scratch, parameters) from the bottom up, and above it one arena that
- * every forward lays out anew. WebAssembly memory never shrinks, so the arena stays as large as the largest forward.
+ * The engine's linear memory. Scratch and parameters fill it from the bottom up; above them lies one arena, which every
+ * forward lays out for itself. WebAssembly memory never shrinks, so the arena stays as large as the largest forward.
  */
 export class Heap {
   readonly memory: WebAssembly.Memory;
   #kept = FIRST_ADDRESS;
-  /** Bytes that the memory must not pass. */
+  /** Most bytes of the memory. */
   readonly limit: number;
   #f32: Float32Array;
   #i32: Int32Array;
 
   /**
-   * @param limit default the most that there can be
-   * @param memory one that another heap left, laid out as this one will be
+   * @param limit default 4 GiB, the most that WebAssembly allows
+   * @param memory of an earlier heap with the same layout
    */
   constructor({
     shared,
@@ -33,7 +33,7 @@ export class Heap {
     this.#i32 = new Int32Array(this.memory.buffer);
   }
 
-  /** The memory as float32; do not hold on to it, since growing replaces it. */
+  /** The memory as float32. Growing replaces the array, so do not keep it. */
   get f32(): Float32Array {
     return this.#f32;
   }
@@ -42,17 +42,17 @@ export class Heap {
     return this.#i32;
   }
 
-  /** Where the arena starts. */
+  /** The address of the arena. */
   get arena(): number {
     return this.#kept;
   }
 
-  /** Where a value of the arena is. */
+  /** The address of a value in the arena. */
   addressOf({ offset }: { readonly offset: number }): number {
     return this.#kept + offset;
   }
 
-  /** Reserves bytes that stay, zeroed. All of it comes before the first `reserveArena`. */
+  /** Reserves zeroed bytes below the arena. Call only before the first `reserveArena`. */
   keep(bytes: number): number {
     const address = this.#kept;
     this.#grow(address + align(bytes), 'weights');

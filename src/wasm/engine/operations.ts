@@ -1,59 +1,69 @@
 import type { RunOptions } from '../../backend.js';
-import { VGGNetError } from '../../errors.js';
-import { dropoutScale, dropoutThreshold } from '../../program/dropout.js';
+import { dropoutBase, dropoutScale, dropoutThreshold } from '../../program/dropout.js';
 import type { Step } from '../../program/fuse.js';
 import type { BatchNorm2d, Conv2d, Layer, Linear } from '../../program/layers.js';
-import { formatShape, numel } from '../../tensor.js';
+import { checkStatistics } from '../../program/shape.js';
+import { numel } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
 import { tileCount } from '../plan/algorithm.js';
+import {
+  CONV2D_INT8,
+  CONVOLUTION,
+  EPILOGUE,
+  LINEAR,
+  MAX_POOL2D,
+  type StructValues,
+  WINOGRAD,
+  writeStruct,
+} from '../plan/args.js';
 import { BYTES, valueBytes } from '../plan/layout.js';
 import { EXPANDED, SCRATCH } from '../plan/memory.js';
-import type { Call, Placed } from '../plan/plan.js';
+import type { KernelCall, PlacedValue } from '../plan/plan.js';
 import type { Heap } from './heap.js';
 import type { Parameters } from './parameters.js';
 
-/** Addresses that kernels share, and how many threads run them. */
-export interface Places {
+/** The buffers of all kernels, by their addresses, and the number of threads that run them. */
+export interface KernelBuffers {
   readonly control: number;
-  /** Of an operation's arguments. */
+  /** For an operation's argument struct. */
   readonly args: number;
   readonly scratch: number;
   readonly threads: number;
 }
 
-/** The calls of a plan, each as one of the kernels with its arguments. */
+/** Runs the calls of a plan: each is one kernel with its arguments. */
 export class Operations {
   readonly #heap: Heap;
   readonly #kernels: Kernels;
   readonly #layers: readonly Layer[];
   readonly #parameters: Parameters;
-  readonly #places: Places;
-  /** Running statistics of the forward in progress, which it changes when it is complete. */
+  readonly #buffers: KernelBuffers;
+  /** Changes to running statistics, which are applied when the forward is complete. */
   #updates: (() => void)[] = [];
-  /** Batch norm's folded scales do not hold the running statistics as they are now. */
+  /** Batch norm's folded scales are not those of the current running statistics. */
   #stale = true;
 
-  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], parameters: Parameters, places: Places) {
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], parameters: Parameters, buffers: KernelBuffers) {
     this.#heap = heap;
     this.#kernels = kernels;
     this.#layers = layers;
     this.#parameters = parameters;
-    this.#places = places;
+    this.#buffers = buffers;
   }
 
-  /** Before the calls of a forward. */
+  /** Call before a forward. */
   begin(mode: RunOptions['mode']): void {
     if (mode === 'eval' && this.#stale) this.#foldAll();
     this.#updates = [];
   }
 
-  /** After all of them. */
+  /** Call after it. */
   complete(): void {
     for (const update of this.#updates.splice(0)) update();
   }
 
   /** Runs the kernel of one call. */
-  compute(call: Call, options: RunOptions): void {
+  compute(call: KernelCall, options: RunOptions): void {
     const { step, input, output, int8, workspace } = call;
     const from = this.#heap.addressOf(input);
     const to = this.#heap.addressOf(output);
@@ -77,7 +87,14 @@ export class Operations {
         this.#batchNorm2d(layer, step, input, options.mode);
         break;
       case 'maxPool2d':
-        this.#parallel(kernels.MAX_POOL2D, [from, to, n, h, w, input.stride]);
+        this.#parallel(kernels.MAX_POOL2D, [MAX_POOL2D], {
+          input: from,
+          output: to,
+          images: n,
+          height: h,
+          width: w,
+          stride: input.stride,
+        });
         break;
       case 'adaptiveAvgPool2d':
         kernels.adaptiveAvgPool2d(from, to, n, c, h, w, input.stride, layer.outputSize);
@@ -89,8 +106,8 @@ export class Operations {
         this.#linear(layer, step, input, output, int8 && this.#heap.arena + workspace);
         break;
       case 'dropout': {
-        const scale = dropoutScale(layer.p);
-        kernels.dropout(from, numel(input.shape), options.seed, index, dropoutThreshold(layer.p), scale);
+        const base = dropoutBase(options.seed, index);
+        kernels.dropout(from, numel(input.shape), base, dropoutThreshold(layer.p), dropoutScale(layer.p));
         break;
       }
       case 'softmax':
@@ -101,129 +118,123 @@ export class Operations {
     }
   }
 
-  #conv2d(layer: Conv2d, step: Step, { input, output, winograd, int8, pool, workspace: at }: Call): void {
+  #conv2d(layer: Conv2d, step: Step, { input, output, winograd, int8, pool, workspace: offset }: KernelCall): void {
     const kernels = this.#kernels;
-    const { scratch } = this.#places;
     const { weight, weightScales, transformed, scale, bias } = this.#parameters.conv(step.index);
     // Its own, or those of the batch norm that is folded into it.
     const norm = step.batchNorm ? this.#parameters.norm(step.index + 1) : { scale, shift: bias };
-    const ends = [this.#heap.addressOf(input), this.#heap.addressOf(output)];
-    const epilogue = [norm.scale, norm.shift, Number(step.relu)];
-    const [n = 0, , h = 0, w = 0] = input.shape;
-    const sizes = [h, w, input.stride, layer.outChannels, output.stride];
-    const workspace = this.#heap.arena + at;
+    const [images = 0, , height = 0, width = 0] = input.shape;
+    const workspace = this.#heap.arena + offset;
+    const common = {
+      scale: norm.scale,
+      shift: norm.shift,
+      relu: Number(step.relu),
+      outChannels: layer.outChannels,
+      input: this.#heap.addressOf(input),
+      output: this.#heap.addressOf(output),
+      weights: weight,
+      pool: Number(pool),
+      images,
+      height,
+      width,
+      inStride: input.stride,
+      outStride: output.stride,
+      scratch: this.#buffers.scratch,
+    };
     if (winograd) {
-      const { size, block, together, workspace: parts } = winograd;
-      this.#parallel(kernels.WINOGRAD, [
-        ...ends,
-        transformed as number,
-        weight,
-        ...epilogue,
-        Number(pool),
-        ...sizes,
-        scratch,
+      const { size, block, together } = winograd;
+      const { threadBytes, inPoint, outPoint } = winograd.workspace;
+      this.#parallel(kernels.WINOGRAD, [EPILOGUE, CONVOLUTION, WINOGRAD], {
+        ...common,
+        weights: transformed as number,
+        direct: weight,
         workspace,
         size,
         block,
-        tileCount(size, n, h, w),
-        Number(together),
-        parts.own,
-        parts.inPlace,
-        parts.outPlace,
-      ]);
+        tiles: tileCount(size, images, height, width),
+        together: Number(together),
+        threadBytes,
+        inPoint,
+        outPoint,
+      });
     } else if (int8) {
-      this.#parallel(kernels.CONV2D_INT8, [
-        ...ends,
-        weight,
-        weightScales as number,
-        ...epilogue,
-        Number(pool),
-        ...sizes,
-        n,
-        scratch,
-        workspace,
-        workspace + int8.maxima,
-        floatBits(layer.inputRange ?? 0),
-      ]);
+      this.#parallel(kernels.CONV2D_INT8, [EPILOGUE, CONVOLUTION, CONV2D_INT8], {
+        ...common,
+        weightScales: weightScales as number,
+        maxima: workspace,
+        bytes: workspace + int8.maxima,
+        range: layer.inputRange ?? 0,
+      });
     } else {
-      this.#parallel(kernels.CONV2D, [...ends, weight, ...epilogue, ...sizes, scratch, n * h * w, Number(pool)]);
+      this.#parallel(kernels.CONV2D, [EPILOGUE, CONVOLUTION], common);
     }
   }
 
-  /** @param digits the address of a workspace in which it runs in whole numbers */
-  #linear(layer: Linear, { index, relu }: Step, input: Placed, output: Placed, digits = 0): void {
+  /** @param digits the address of the workspace of an integer layer; 0 computes in float32 */
+  #linear(layer: Linear, { index, relu }: Step, input: PlacedValue, output: PlacedValue, digits = 0): void {
     const { weight, kind, scales, bias } = this.#parameters.linear(index);
     const { inFeatures, outFeatures } = layer;
-    const batch = input.shape[0] as number;
-    // The kernel keeps four vectors of sums for each row in the scratch, and four rows of weights.
+    const images = input.shape[0] as number;
+    // Of its scratch the kernel uses four vectors of sums per image, and four rows of weights.
     const most = Math.floor((SCRATCH - EXPANDED) / 64);
-    for (let row = 0; row < batch; row += most) {
-      const from = this.#heap.addressOf(input) + row * inFeatures * BYTES;
-      const to = this.#heap.addressOf(output) + row * outFeatures * BYTES;
-      const rows = Math.min(most, batch - row);
-      this.#parallel(this.#kernels.LINEAR, [
-        from,
-        to,
-        weight,
+    for (let first = 0; first < images; first += most) {
+      this.#parallel(this.#kernels.LINEAR, [LINEAR], {
+        input: this.#heap.addressOf(input) + first * inFeatures * BYTES,
+        output: this.#heap.addressOf(output) + first * outFeatures * BYTES,
+        weights: weight,
         bias,
-        Number(relu),
-        rows,
+        relu: Number(relu),
+        batch: Math.min(most, images - first),
         inFeatures,
         outFeatures,
-        this.#places.scratch,
+        scratch: this.#buffers.scratch,
         kind,
         scales,
         digits,
-      ]);
+      });
     }
   }
 
-  #batchNorm2d(layer: BatchNorm2d, { index, relu }: Step, value: Placed, mode: 'eval' | 'train'): void {
+  #batchNorm2d(layer: BatchNorm2d, { index, relu }: Step, value: PlacedValue, mode: 'eval' | 'train'): void {
     const slots = this.#parameters.norm(index);
     const at = this.#heap.addressOf(value);
     const [n = 0, , h = 0, w = 0] = value.shape;
     if (mode === 'train') {
-      if (n * h * w === 1) {
-        throw new VGGNetError(
-          'INVALID_SHAPE',
-          `${layer.name}: expected more than 1 value per channel when training, got ${formatShape(value.shape)}`,
-        );
-      }
-      // The scale and shift that they become take their place.
+      checkStatistics(layer, value.shape);
+      // They are overwritten by the scale and shift that they become.
       const mean = slots.scale;
       const variance = slots.shift;
       this.#kernels.batchStatistics(at, n, h, w, value.stride, mean, variance);
-      this.#updates.push(this.#parameters.updateStatistics(slots, layer.channels, mean, variance, n * h * w));
-      this.#parameters.foldBatchNorm(slots, layer.channels, mean, variance);
+      this.#updates.push(this.#parameters.updateStatistics(slots, layer, mean, variance, n * h * w));
+      this.#parameters.foldBatchNorm(slots, layer, mean, variance);
       this.#stale = true;
     } else {
-      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar);
+      this.#parameters.foldBatchNorm(slots, layer, slots.runningMean, slots.runningVar);
       this.#stale = true;
     }
     this.#kernels.affine2d(at, n, h, w, value.stride, slots.scale, slots.shift, Number(relu));
   }
 
-  /** Writes the epilogue of every convolution that has batch norm after it. */
+  /** Writes the epilogue of every convolution that batch norm follows. */
   #foldAll(): void {
     for (const [index, layer] of this.#layers.entries()) {
       const before = this.#layers[index - 1];
       if (layer.op !== 'batchNorm2d' || before?.op !== 'conv2d') continue;
       const slots = this.#parameters.norm(index);
       const { bias } = this.#parameters.conv(index - 1);
-      this.#parameters.foldBatchNorm(slots, layer.channels, slots.runningMean, slots.runningVar, bias);
+      this.#parameters.foldBatchNorm(slots, layer, slots.runningMean, slots.runningVar, bias);
     }
     this.#stale = false;
   }
 
-  /** Runs an operation on all threads, with the words of its argument struct. */
-  #parallel(operation: WebAssembly.Global, words: readonly number[]): void {
-    const { args, control, threads } = this.#places;
-    this.#heap.i32.set(words, args / 4);
+  /** Runs an operation on all threads. */
+  #parallel<Description extends string>(
+    operation: WebAssembly.Global,
+    descriptions: readonly Description[],
+    values: StructValues<Description>,
+  ): void {
+    const { args, control, threads } = this.#buffers;
+    writeStruct(this.#heap.memory, args, descriptions, values);
     this.#kernels.parallel(operation.value, args, control, threads);
   }
-}
-
-/** A float32 as the word of an argument struct. */
-function floatBits(value: number): number {
-  return new Int32Array(Float32Array.of(value).buffer)[0] as number;
 }

@@ -4,7 +4,7 @@ import { parametersOf } from '../../program/layers.js';
 import { type Arriving, ParameterTable } from '../../program/parameter-table.js';
 import { numel } from '../../tensor.js';
 import type { Kernels } from '../kernels.js';
-import { type Form, isTransformed, transformedBytes } from '../plan/algorithm.js';
+import { type Algorithm, isTransformed, transformedBytes } from '../plan/algorithm.js';
 import { align, BYTES, channelStride } from '../plan/layout.js';
 import {
   convBytes,
@@ -18,16 +18,16 @@ import {
 import type { Heap } from './heap.js';
 import { ConvInt8Store, ConvStore, LinearStore, type Packing, PlainStore, type Store } from './stores.js';
 
-/** Where a layer's parameters are, in bytes. Every vector has `channelStride` values, zeros past the channels. */
+/** The addresses of a layer's parameters. Every vector has `channelStride` values, zeros past the channels. */
 export interface ConvSlots {
-  /** Packed as assembly/conv2d.ts says, or in whole numbers as assembly/conv2d-int8.ts does. */
+  /** Packed as in assembly/conv2d.ts, or as in assembly/conv2d-int8.ts. */
   readonly weight: number;
-  /** Of whole numbers; undefined for float32. */
+  /** Of integer weights; undefined for float32. */
   readonly weightScales: number | undefined;
   readonly bias: number;
   /** The epilogue without batch norm: 1 and the bias. */
   readonly scale: number;
-  /** Packed as assembly/winograd.ts says, or undefined if the layer never runs that way. */
+  /** Packed by assembly/winograd-pack.ts; undefined if the layer never runs by Winograd's method. */
   readonly transformed: number | undefined;
   /** Channels of a pixel of the input. */
   readonly inStride: number;
@@ -44,7 +44,7 @@ export interface NormSlots {
 export interface LinearSlots {
   readonly weight: number;
   readonly kind: RowKind;
-  /** Of the weights, for kinds that have any. */
+  /** Of the weights; unused for float32. */
   readonly scales: number;
   readonly bias: number;
 }
@@ -53,26 +53,23 @@ interface Parameter extends Arriving {
   readonly store: Store;
 }
 
-const EPS = 1e-5;
-const MOMENTUM = 0.1;
-
-/** All parameters of a program in the engine's memory, packed as they arrive. */
+/** The parameters of a program in the engine's memory, packed as they arrive. */
 export class Parameters {
   readonly #heap: Heap;
   readonly #kernels: Kernels;
   readonly #table = new ParameterTable<Parameter>();
   readonly #slots = new Map<number, ConvSlots | NormSlots | LinearSlots>();
   readonly #layers: readonly Layer[];
-  readonly #forms: readonly Form[];
+  readonly #algorithms: readonly Algorithm[];
   readonly #packing: Packing;
 
-  /** Reserves the memory for all of them, so that too little of it shows before anything is read. */
-  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], forms: readonly Form[]) {
+  /** Reserves the memory for all of them, so that too little memory fails before anything is read. */
+  constructor(heap: Heap, kernels: Kernels, layers: readonly Layer[], algorithms: readonly Algorithm[]) {
     this.#heap = heap;
     this.#kernels = kernels;
     this.#layers = layers;
-    this.#forms = forms;
-    const first = heap.keep(parameterBytes(layers, forms));
+    this.#algorithms = algorithms;
+    const first = heap.keep(parameterBytes(layers, algorithms));
     let next = first;
     const take = (bytes: number): number => {
       const address = next;
@@ -93,24 +90,27 @@ export class Parameters {
     return this.#slots.get(index) as LinearSlots;
   }
 
-  /** Takes a run of values of one parameter to its place. */
+  /** Stores consecutive values of one parameter. */
   write(chunk: ParameterChunk): void {
     this.#table.take(chunk).store.write(chunk.offset, chunk.data);
   }
 
-  /** Call after the last `write`: every value must have come. */
+  /**
+   * Call after the last `write`.
+   * @throws VGGNetError `WEIGHTS_MISMATCH` if values are missing
+   */
   finish(): void {
     this.#table.checkComplete();
     for (const [index, layer] of this.#layers.entries()) {
       if (layer.op !== 'conv2d') continue;
       const { weight, transformed, inStride } = this.conv(index);
-      const size = this.#forms[index];
+      const size = this.#algorithms[index];
       if (!isTransformed(size) || transformed === undefined) continue;
       this.#kernels.packWinograd(size, weight, transformed, layer.outChannels, inStride, this.#packing.stage);
     }
   }
 
-  /** A parameter as it came (in fewer bits: rounded), or as training has left it. */
+  /** A copy of a parameter's values: rounded in low precision, and for running statistics as training has changed them. */
   read(name: string): Float32Array {
     const { spec, store } = this.#table.find(name);
     const out = new Float32Array(numel(spec.shape));
@@ -122,11 +122,11 @@ export class Parameters {
    * Writes a batch norm's epilogue for the statistics at `mean` and `variance`; `bias` is the address of the bias of
    * a convolution that it is folded into. Computed in float64 and rounded once.
    */
-  foldBatchNorm(slots: NormSlots, channels: number, mean: number, variance: number, bias?: number): void {
+  foldBatchNorm(slots: NormSlots, { channels, eps }: BatchNorm2d, mean: number, variance: number, bias?: number): void {
     const { f32 } = this.#heap;
     const at = (address: number, c: number): number => f32[address / BYTES + c] as number;
     for (let c = 0; c < channels; c++) {
-      const scale = at(slots.weight, c) / Math.sqrt(at(variance, c) + EPS);
+      const scale = at(slots.weight, c) / Math.sqrt(at(variance, c) + eps);
       const shift = at(slots.bias, c) + ((bias === undefined ? 0 : at(bias, c)) - at(mean, c)) * scale;
       f32[slots.scale / BYTES + c] = scale;
       f32[slots.shift / BYTES + c] = shift;
@@ -134,17 +134,23 @@ export class Parameters {
   }
 
   /**
-   * Gives what moves the running statistics towards a batch's, as PyTorch does: the variance without bias, momentum 0.1.
-   * The batch's are copied now.
+   * Returns a function that moves the running statistics towards the batch's, as PyTorch does: with the unbiased variance.
+   * It copies the batch's statistics now.
    */
-  updateStatistics(slots: NormSlots, channels: number, mean: number, variance: number, count: number): () => void {
+  updateStatistics(
+    slots: NormSlots,
+    { channels, momentum }: BatchNorm2d,
+    mean: number,
+    variance: number,
+    count: number,
+  ): () => void {
     const copy = (address: number): Float32Array => this.#heap.f32.slice(address / BYTES, address / BYTES + channels);
     const [means, variances] = [copy(mean), copy(variance)];
     const blend = (running: number, batch: Float32Array, factor: number): void => {
       const { f32 } = this.#heap;
       for (let c = 0; c < channels; c++) {
         const at = running / BYTES + c;
-        f32[at] = (1 - MOMENTUM) * (f32[at] as number) + MOMENTUM * factor * (batch[c] as number);
+        f32[at] = (1 - momentum) * (f32[at] as number) + momentum * factor * (batch[c] as number);
       }
     };
     return () => {
@@ -165,11 +171,11 @@ export class Parameters {
 
   #placeConv(layer: Conv2d, index: number, weight: ParameterSpec, bias: ParameterSpec, take: Take): ConvSlots {
     const { inChannels } = layer;
-    const form = this.#forms[index] as Form;
+    const algorithm = this.#algorithms[index] as Algorithm;
     const inStride = inputStride(layer, index);
     const out = channelStride(layer.outChannels);
-    const address = take(convBytes(layer, index, form));
-    const scales = form === 'int8' ? take(out * BYTES) : undefined;
+    const address = take(convBytes(layer, index, algorithm));
+    const scales = algorithm === 'int8' ? take(out * BYTES) : undefined;
     const place = { address, inChannels, inStride };
     this.#add(
       weight,
@@ -180,7 +186,7 @@ export class Parameters {
     const biasAt = this.#addPlain(bias, take(out * BYTES));
     const scale = take(out * BYTES);
     this.#heap.f32.fill(1, scale / BYTES, scale / BYTES + layer.outChannels);
-    const transformed = isTransformed(form) ? take(transformedBytes(layer, form)) : undefined;
+    const transformed = isTransformed(algorithm) ? take(transformedBytes(layer, algorithm)) : undefined;
     return { weight: address, weightScales: scales, bias: biasAt, scale, transformed, inStride };
   }
 

@@ -1,28 +1,28 @@
 import type { RunOptions, StepTime } from '../../backend.js';
-import { messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
+import { disposedError, messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
 import { pause } from '../../platform/event-loop.js';
+import { SerialQueue } from '../../serial-queue.js';
 import type { TensorData } from '../../tensor.js';
 import type { Plan } from '../plan/plan.js';
 import type { Engine } from './engine.js';
 
-/** What an engine threw, typed: whatever is not ours is a kernel that trapped, or a fault in the engine. */
+/** A typed error for whatever an engine threw: what is no VGGNetError is a kernel's trap or a fault of the engine. */
 export function engineError(thrown: unknown): VGGNetError {
   if (thrown instanceof VGGNetError) return thrown;
   const text = messageOf(thrown);
   return new VGGNetError('WORKER_CRASHED', `The engine failed: ${text}`, { cause: thrown });
 }
 
-/** An engine with a queue before it: what it is asked for is done one after another. */
+/** An engine behind a queue: requests run one after another. */
 export class EngineQueue {
   #engine: Engine | undefined;
-  /** Settles, and never rejects, when all that was asked for so far is done. */
-  #idle: Promise<unknown> = Promise.resolve();
+  readonly #queue = new SerialQueue();
 
   constructor(engine: Engine) {
     this.#engine = engine;
   }
 
-  /** @param input belongs to the queue until it is done */
+  /** @param input must not change until the run is done */
   run(
     input: TensorData,
     plan: Plan,
@@ -45,7 +45,7 @@ export class EngineQueue {
     return times;
   }
 
-  /** Waits for the runs before it, so that it never sees the statistics of half a run. */
+  /** Waits for earlier runs, and so never sees the statistics of half a run. */
   readParameter(name: string): Promise<Float32Array> {
     return this.#enqueue(async (engine) => engine.readParameter(name));
   }
@@ -55,17 +55,17 @@ export class EngineQueue {
   }
 
   #enqueue<T>(job: (engine: Engine) => Promise<T>): Promise<T> {
-    const result = this.#idle
-      .then(() => job(this.#live()))
-      .catch((thrown) => {
+    return this.#queue.run(async () => {
+      try {
+        return await job(this.#live());
+      } catch (thrown) {
         throw engineError(thrown);
-      });
-    this.#idle = result.catch(() => undefined);
-    return result;
+      }
+    });
   }
 
   #live(): Engine {
-    if (!this.#engine) throw new VGGNetError('DISPOSED', 'This model was disposed of');
+    if (!this.#engine) throw disposedError();
     return this.#engine;
   }
 }

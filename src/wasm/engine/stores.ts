@@ -3,16 +3,16 @@ import { BYTES } from '../plan/layout.js';
 import { type RowKind, rowBytes, STAGE } from '../plan/parameter-bytes.js';
 import type { Heap } from './heap.js';
 
-/* How the values of one parameter come into the engine's memory, and out of it again. */
+/* How the values of one parameter are written to the engine's memory and read back. */
 
 export interface Store {
-  /** Takes values from number `offset` on; they come in order. */
+  /** Writes values from index `offset` on; they arrive in order. */
   write(offset: number, values: Float32Array): void;
-  /** All values as they are now, into `out`. */
+  /** Reads all current values into `out`. */
   read(out: Float32Array): void;
 }
 
-/** As in the file. */
+/** Float32 in the file's order. */
 export class PlainStore implements Store {
   readonly #heap: Heap;
   readonly #at: number;
@@ -31,14 +31,14 @@ export class PlainStore implements Store {
   }
 }
 
-/** What the stores have in common that pack: the kernels, and a staging buffer that all share. */
+/** What packing stores share: the memory, the kernels and a staging buffer. */
 export interface Packing {
   readonly heap: Heap;
   readonly kernels: Kernels;
   readonly stage: number;
 }
 
-/** A convolution's weights in float32, packed as assembly/conv2d.ts says. */
+/** A convolution's weights in float32, packed as in assembly/conv2d.ts. */
 export class ConvStore implements Store {
   readonly #packing: Packing;
   readonly #place: { address: number; inChannels: number; inStride: number };
@@ -69,7 +69,7 @@ export class ConvStore implements Store {
   }
 }
 
-/** Weights that are packed a row at a time, when all of it has come: the inputs of one output share a scale. */
+/** Weights that are packed a whole row at a time, since the inputs of one output share a scale. */
 abstract class RowStore implements Store {
   readonly #packing: Packing;
   readonly #row: Float32Array;
@@ -102,12 +102,12 @@ abstract class RowStore implements Store {
     }
   }
 
-  /** From and to the staging buffer. */
+  /** Packs a row from the staging buffer, and unpacks it to there. */
   protected abstract pack(stage: number, row: number): void;
   protected abstract unpack(stage: number, row: number): void;
 }
 
-/** A convolution's weights in bytes, packed as assembly/conv2d-int8.ts says. */
+/** A convolution's integer weights, packed as in assembly/conv2d-int8.ts. */
 export class ConvInt8Store extends RowStore {
   readonly #kernels: Kernels;
   readonly #place: { address: number; scales: number; inChannels: number; inStride: number };
@@ -129,7 +129,7 @@ export class ConvInt8Store extends RowStore {
   }
 }
 
-/** A linear layer's weights in fewer bits, as assembly/expand.ts says. */
+/** A linear layer's low-precision weights, packed as in assembly/expand.ts. */
 export class LinearStore extends RowStore {
   readonly #kernels: Kernels;
   readonly #place: { address: number; scales: number; columns: number; kind: RowKind };

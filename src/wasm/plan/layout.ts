@@ -1,8 +1,8 @@
 import { numel } from '../../tensor.js';
 
 /*
- * How values lie in the engine's memory: 'nchw' is PyTorch's order, dense, of any rank. 'nhwc' is what the
- * convolutions work on: (N, H + 2, W + 2, stride) with a border of zeros and zeros past C.
+ * The layouts of values in the engine's memory. 'nchw' is PyTorch's order, dense, of any rank. 'nhwc' is what convolutions
+ * work on: (N, H + 2, W + 2, stride), with a border of zeros and zeros past channel C.
  */
 export type Layout = 'nchw' | 'nhwc';
 
@@ -14,7 +14,7 @@ export function align(bytes: number): number {
   return Math.ceil(bytes / ALIGN) * ALIGN;
 }
 
-/** Channels of a pixel in 'nhwc': whole tiles of the micro-kernel. */
+/** Channels of a pixel in 'nhwc': a multiple of the eight columns of the micro-kernel. */
 export function channelStride(channels: number): number {
   return Math.ceil(channels / 8) * 8;
 }

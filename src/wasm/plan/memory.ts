@@ -3,10 +3,10 @@ import { VGGNetError } from '../../errors.js';
 import type { Layer } from '../../program/layers.js';
 import { leastSide } from '../../program/shape.js';
 import {
+  type Algorithm,
   canRunInInt8,
   canTransform,
   convolutionCost,
-  type Form,
   type Int8Speed,
   isTransformed,
   TILE_SIZES,
@@ -20,80 +20,87 @@ import { parameterBytes } from './parameter-bytes.js';
 import { makePlan } from './plan.js';
 
 /*
- * What a program keeps in memory, decided before any of it is taken: in which form each convolution's weights are
- * there, by the cost model and a limit.
+ * What a program keeps in memory, planned before any memory is allocated: the algorithm that each convolution's weights
+ * are stored for, chosen by the cost model within a limit.
  */
 
 export interface MemoryOptions {
   readonly winograd: WinogradOption;
   readonly threads: number;
-  /** Bytes that the engine's memory must not pass. */
+  /** Most bytes of the engine's memory. */
   readonly memoryLimit?: number | undefined;
   /** Default 'none'. */
   readonly int8?: Int8Speed | undefined;
 }
 
-/** Bytes of an operation's arguments. */
+/** Bytes reserved for an operation's argument struct. */
 export const ARGUMENT_BYTES = 128;
 /**
- * SCRATCH of assembly/gemm.ts, bytes for each thread, EXPANDED of assembly/linear.ts, bytes of it, and CONTROL of
- * assembly/team.ts; a test compares them.
+ * SCRATCH of assembly/gemm.ts, in bytes for each thread, EXPANDED of assembly/linear.ts, a part of it, and CONTROL of
+ * assembly/threads.ts; a test compares them.
  */
-export const SCRATCH = 246_720;
+export const SCRATCH = 246_784;
 export const EXPANDED = 33_024;
 export const CONTROL = 384;
 
-/** Bytes that are kept below the arena of activations. */
-export function keptBytes(layers: readonly Layer[], forms: readonly Form[], threads: number): number {
+/** Bytes below the arena of activations. */
+export function keptBytes(layers: readonly Layer[], algorithms: readonly Algorithm[], threads: number): number {
   const own = align(CONTROL) + align(ARGUMENT_BYTES) + align(SCRATCH * threads);
-  return FIRST_ADDRESS + own + align(parameterBytes(layers, forms));
+  return FIRST_ADDRESS + own + align(parameterBytes(layers, algorithms));
 }
 
 /**
- * The form of each layer's weights, 'direct' for what has no other: the cheapest for inputs of the program's usual
- * shape. Where a limit does not allow all of that, those are transformed that save the most time for their bytes.
- * @throws VGGNetError `OUT_OF_MEMORY` if the weights do not fit; with a `memoryLimit`, if one input of the usual shape
- * does not fit beside them either
+ * The algorithm of each layer ('direct' where there is no choice): the cheapest for inputs of the program's usual shape.
+ * Where a limit does not allow all transformed weights, it keeps those that save the most time per byte.
+ * @throws VGGNetError `OUT_OF_MEMORY` if the weights do not fit or, with a `memoryLimit`, if one input of the usual shape
+ * does not fit in addition
  */
-export function chooseForms(
+export function chooseAlgorithms(
   program: Program,
   { winograd, threads, memoryLimit, int8 = 'none' }: MemoryOptions,
-): Form[] {
+): Algorithm[] {
   const { layers } = program;
   const shape = usualShape(program);
   const limit = Math.min(memoryLimit ?? MAX_BYTES, MAX_BYTES);
   const outputs = [(layers.at(-1) as Layer).name];
-  const needs = (forms: readonly Form[]): number => {
-    const kept = keptBytes(layers, forms, threads);
-    const planner = { layers, forms, int8, threads, forced: typeof winograd === 'number', arenaLimit: limit - kept };
-    return wholePages(kept + makePlan(planner, shape, { outputs, mode: 'eval', seed: 0 }).arenaBytes);
+  const bytesFor = (algorithms: readonly Algorithm[]): number => {
+    const kept = keptBytes(layers, algorithms, threads);
+    const options = {
+      layers,
+      algorithms,
+      int8,
+      threads,
+      forced: typeof winograd === 'number',
+      arenaLimit: limit - kept,
+    };
+    return wholePages(kept + makePlan(options, shape, { outputs, mode: 'eval', seed: 0 }).arenaBytes);
   };
 
   const candidates = findCandidates(layers, shape, winograd, int8);
-  const plain = (): Form[] => layers.map((_, index) => plainForm(layers, index, int8));
-  const best = plain();
-  for (const { index, form } of [...candidates].sort((a, b) => a.cost - b.cost)) {
-    if (!isTransformed(best[index])) best[index] = form;
+  const smallest = (): Algorithm[] => layers.map((_, index) => smallestAlgorithm(layers, index, int8));
+  const best = smallest();
+  for (const { index, algorithm } of [...candidates].sort((a, b) => a.cost - b.cost)) {
+    if (!isTransformed(best[index])) best[index] = algorithm;
   }
-  if (needs(best) <= limit) return best;
+  if (bytesFor(best) <= limit) return best;
 
-  const forms = plain();
+  const algorithms = smallest();
   const costs = new Map<number, number>();
-  let least = needs(forms);
-  for (const { index, form, cost } of [...candidates].sort((a, b) => b.worth - a.worth)) {
+  let least = bytesFor(algorithms);
+  for (const { index, algorithm, cost } of [...candidates].sort((a, b) => b.worth - a.worth)) {
     if (cost >= (costs.get(index) ?? Infinity)) continue;
-    const before = forms[index] as Form;
-    forms[index] = form;
-    const now = needs(forms);
-    // A form may save more in the arena than its weights take, by pooling on the way out.
+    const before = algorithms[index] as Algorithm;
+    algorithms[index] = algorithm;
+    const now = bytesFor(algorithms);
+    // Fusing the pool may save more of the arena than the transformed weights take.
     if (now <= Math.max(limit, least)) {
       costs.set(index, cost);
       least = Math.min(least, now);
     } else {
-      forms[index] = before;
+      algorithms[index] = before;
     }
   }
-  const kept = keptBytes(layers, forms, threads);
+  const kept = keptBytes(layers, algorithms, threads);
   if (kept > limit || (memoryLimit !== undefined && least > limit)) {
     const what = memoryLimit === undefined ? 'the weights' : `the weights and one input of ${shape.slice(1).join('×')}`;
     throw new VGGNetError(
@@ -103,23 +110,23 @@ export function chooseForms(
       } ${mib(limit)}`,
     );
   }
-  return forms;
+  return algorithms;
 }
 
-/** The form that takes the least memory. */
-function plainForm(layers: readonly Layer[], index: number, int8: Int8Speed): 'direct' | 'int8' {
+/** The algorithm that takes the least memory. */
+function smallestAlgorithm(layers: readonly Layer[], index: number, int8: Int8Speed): 'direct' | 'int8' {
   return layers[index]?.op === 'conv2d' && canRunInInt8(layers, index, int8) ? 'int8' : 'direct';
 }
 
 interface Candidate {
   readonly index: number;
-  readonly form: TileSize;
+  readonly algorithm: TileSize;
   readonly cost: number;
-  /** What it saves for each of its bytes. */
+  /** Cost saved per byte. */
   readonly worth: number;
 }
 
-/** The transformed forms that are cheaper than the direct one, or all of the size that was asked for. */
+/** The transformed algorithms that are cheaper than the direct one, or all of the requested tile size. */
 function findCandidates(
   layers: readonly Layer[],
   [, , height = 1, width = 1]: readonly number[],
@@ -132,20 +139,20 @@ function findCandidates(
   for (const [index, layer] of layers.entries()) {
     if (layer.op === 'maxPool2d') [h, w] = [Math.floor(h / 2), Math.floor(w / 2)];
     if (layer.op !== 'conv2d' || !canTransform(index)) continue;
-    const plain = plainForm(layers, index, int8);
-    // With the relaxed dot product nothing is faster.
+    const plain = smallestAlgorithm(layers, index, int8);
+    // Nothing is faster than the relaxed dot product.
     if (plain === 'int8' && int8 === 'fast') continue;
     const direct = convolutionCost(layer, plain, h, w);
-    for (const form of winograd === true ? TILE_SIZES : [winograd]) {
-      const cost = convolutionCost(layer, form, h, w);
-      const worth = (direct - cost) / transformedBytes(layer, form);
-      if (worth > 0 || winograd !== true) found.push({ index, form, cost, worth });
+    for (const algorithm of winograd === true ? TILE_SIZES : [winograd]) {
+      const cost = convolutionCost(layer, algorithm, h, w);
+      const worth = (direct - cost) / transformedBytes(layer, algorithm);
+      if (worth > 0 || winograd !== true) found.push({ index, algorithm, cost, worth });
     }
   }
   return found;
 }
 
-/** The side of inputs that VGG networks are made for. */
+/** The usual side of a VGG network's inputs. */
 const USUAL_SIDE = 224;
 
 function usualShape({ layers, inputShape }: Program): readonly number[] {

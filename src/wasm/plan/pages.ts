@@ -3,12 +3,12 @@
 export const PAGE = 65_536;
 export const MAX_PAGES = 65_536;
 
-/** The most that a WebAssembly memory can have. */
+/** The largest WebAssembly memory. */
 export const MAX_BYTES: number = MAX_PAGES * PAGE;
-/** What lies below stays free, so that a null pointer shows, and zero, which the kernels' tiles start from. */
+/** Lower addresses are never written: null pointers show, and the kernels' tiles start from the zeros there. */
 export const FIRST_ADDRESS = 1024;
 
-/** Bytes in the unit that memory grows by, rounded up. */
+/** Bytes rounded up to whole pages, the unit in which memory grows. */
 export function wholePages(bytes: number): number {
   return Math.ceil(bytes / PAGE) * PAGE;
 }

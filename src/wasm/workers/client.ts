@@ -7,20 +7,20 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
-/** Called when a worker ended, or when what it runs failed and the worker lives on. May be called more than once. */
+/** Called when a worker ended, or when its engine failed but the worker lives on. May be called more than once. */
 export type OnCrash = (why: string, ended: boolean) => void;
 
-/** One worker, with the requests that it has not answered yet. While there are any it keeps the process alive. */
-export class Peer {
+/** One worker and its pending requests. While there are any, the worker keeps the process alive. */
+export class WorkerClient {
   readonly #worker: WorkerHandle;
   readonly #onCrash: OnCrash;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
-  /** Why it takes no more requests. */
+  /** Set once it takes no more requests. */
   #closed: VGGNetError | undefined;
   #leaveId: number | undefined;
   #left: () => void = () => {};
-  /** Resolves when the worker runs nothing any more. */
+  /** Resolves when the worker has stopped running code. */
   readonly #gone: Promise<void> = new Promise((resolve) => {
     this.#left = resolve;
   });
@@ -38,7 +38,7 @@ export class Peer {
     this.#worker.idle();
   }
 
-  /** Sends a request. If the signal fires before the answer, the worker is told. */
+  /** Sends a request. If the signal fires before the answer, the worker is asked to abort it. */
   ask(request: Request, transfer: Transferable[] = [], signal?: AbortSignal): Promise<Result> {
     if (this.#closed) return Promise.reject(this.#closed);
     const id = this.#nextId++;
@@ -53,7 +53,7 @@ export class Peer {
     return answer.finally(() => signal.removeEventListener('abort', abort));
   }
 
-  /** Rejects what it was asked and all that it will be, and asks it to stop. */
+  /** Rejects all pending and future requests, and asks the worker to stop. */
   close(error: VGGNetError): void {
     if (this.#closed) return;
     this.#closed = error;
@@ -64,7 +64,7 @@ export class Peer {
     this.#worker.post({ id: this.#leaveId, request: { type: 'leave' } }, []);
   }
 
-  /** After `close`: resolves when the worker has stopped. It may never do. */
+  /** After `close`: resolves when the worker has stopped, which may never happen. */
   get gone(): Promise<void> {
     return this.#gone;
   }

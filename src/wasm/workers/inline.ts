@@ -3,25 +3,25 @@ import { throwIfAborted } from '../../errors.js';
 import { Tensor, type TensorData } from '../../tensor.js';
 import { Engine } from '../engine/engine.js';
 import { EngineQueue } from '../engine/queue.js';
-import type { Plans } from '../plan/blueprint.js';
+import type { PlanCache } from '../plan/plan-cache.js';
 
-/** An engine on this thread: it stands in for a worker's. */
+/** An engine on the caller's thread, for runtimes without workers. */
 export class InlineExecutable implements Executable {
-  readonly #plans: Plans;
+  readonly #plans: PlanCache;
   readonly #queue: EngineQueue;
 
-  private constructor(plans: Plans, engine: Engine) {
+  private constructor(plans: PlanCache, engine: Engine) {
     this.#plans = plans;
     this.#queue = new EngineQueue(engine);
   }
 
   static async compile(
     module: WebAssembly.Module,
-    plans: Plans,
+    plans: PlanCache,
     parameters: ParameterStream,
     signal?: AbortSignal,
   ): Promise<InlineExecutable> {
-    const engine = await Engine.create(module, plans.blueprint);
+    const engine = await Engine.create(module, plans.config);
     for await (const chunk of parameters) {
       throwIfAborted(signal);
       engine.writeParameter(chunk);

@@ -1,39 +1,40 @@
 import { VGGNetError } from '../../errors.js';
-import type { Team } from '../engine/engine.js';
-import type { Blueprint } from '../plan/blueprint.js';
-import { Peer } from './client.js';
+import type { SharedMemory } from '../engine/engine.js';
+import type { EngineConfig } from '../plan/plan-cache.js';
+import { WorkerClient } from './client.js';
 import type { Request, Result } from './protocol.js';
 
-/** Milliseconds that workers have to come to the end of what they compute, and to end after that when made to. */
-const PATIENCE = 10_000;
-const LAST_PATIENCE = 1000;
-/** Milliseconds between two calls to those that may have gone to sleep just after the last one. */
+/** Milliseconds that workers have to finish their computation, and then to end once terminated. */
+const STOP_TIMEOUT = 10_000;
+const END_TIMEOUT = 1000;
+/** Milliseconds between two wake-ups, for threads that went to sleep just after the last one. */
 const WAKE_EVERY = 5;
 
-export interface Job {
+/** What every worker of a pool needs to make its engine. */
+export interface EngineSource {
   readonly module: WebAssembly.Module;
-  readonly blueprint: Blueprint;
+  readonly config: EngineConfig;
 }
 
 /**
- * The workers of one engine: its own, and its helpers on the same memory. They crash together: if one ends, or a kernel
- * traps in one, the others may wait for it in the middle of a layer, so all are stopped and none is used again.
+ * The workers of one engine: its own and the helpers on the same memory. They fail together: if one ends or a kernel traps
+ * in it, the others may be waiting for it in the middle of a layer, so all are stopped and none is used again.
  */
-export class Crew {
-  readonly #job: Job;
+export class WorkerPool {
+  readonly #source: EngineSource;
   readonly #describe: (why: string) => string;
-  readonly #peers: Peer[] = [];
-  #team: Team | undefined;
+  readonly #clients: WorkerClient[] = [];
+  #memory: SharedMemory | undefined;
   #error: VGGNetError | undefined;
   #failed: (error: VGGNetError) => void = () => {};
   #stopped: Promise<boolean> | undefined;
   #ended: (known: false) => void = () => {};
-  /** Rejects when the crew has crashed or was ended. */
+  /** Rejects when the pool has failed or was ended. */
   readonly failure: Promise<never>;
 
-  /** @param describe what to tell the caller when a worker ended for the reason given */
-  constructor(job: Job, describe: (why: string) => string) {
-    this.#job = job;
+  /** @param describe makes the caller's error message from the reason why a worker ended */
+  constructor(source: EngineSource, describe: (why: string) => string) {
+    this.#source = source;
     this.#describe = describe;
     this.failure = new Promise((_, reject) => {
       this.#failed = reject;
@@ -42,46 +43,46 @@ export class Crew {
     this.#spawn();
   }
 
-  /** Why it can't be used any more. */
+  /** Set once the pool can't be used any more. */
   get error(): VGGNetError | undefined {
     return this.#error;
   }
 
-  /** Makes the engine, or with a `team` one on that team's memory and weights; then starts the helpers. */
-  async start(team?: Team): Promise<Team | undefined> {
-    const { module, blueprint } = this.#job;
-    if (team) {
-      this.#team = team;
-      await this.ask({ type: 'attach', ...this.#job, team });
+  /** Makes the engine, on an earlier pool's memory and weights if `shared` is given, and starts the helpers. */
+  async start(shared?: SharedMemory): Promise<SharedMemory | undefined> {
+    const { module, config } = this.#source;
+    if (shared) {
+      this.#memory = shared;
+      await this.ask({ type: 'attach', ...this.#source, shared });
     } else {
-      this.#team = (await this.ask({ type: 'create', ...this.#job })) as Team | undefined;
+      this.#memory = (await this.ask({ type: 'create', ...this.#source })) as SharedMemory | undefined;
     }
-    const made = this.#team;
+    const made = this.#memory;
     if (!made) return undefined;
-    const { threads } = blueprint;
+    const { threads } = config;
     const ready = Array.from({ length: threads - 1 }, (_, i) => {
-      return this.#spawn().ask({ type: 'help', module, team: made, thread: i + 1, threads });
+      return this.#spawn().ask({ type: 'help', module, shared: made, thread: i + 1, threads });
     });
     await Promise.all(ready);
     return made;
   }
 
-  /** Asks the engine's worker. */
+  /** Sends a request to the engine's worker. */
   ask(request: Request, transfer?: Transferable[], signal?: AbortSignal): Promise<Result> {
-    return (this.#peers[0] as Peer).ask(request, transfer, signal);
+    return (this.#clients[0] as WorkerClient).ask(request, transfer, signal);
   }
 
-  /** Ends all workers, and lets the memory go; what waits rejects with `error`. */
+  /** Ends all workers and releases the memory; pending requests reject with `error`. */
   end(error: VGGNetError): void {
     this.#close(error);
-    this.#team = undefined;
+    this.#memory = undefined;
     this.#terminate();
     this.#ended(false);
   }
 
   /**
-   * After a crash: true when no worker touches the memory any more. One that computes comes to its next wait first. If
-   * that takes too long it is terminated; false if it is not known to have ended even then.
+   * After a crash: resolves to true when no worker touches the memory any more. A worker that computes first reaches its
+   * next wait; one that takes too long is terminated. False if even then it is not known to have ended.
    */
   stopped(): Promise<boolean> {
     this.#stopped ??= this.#stop();
@@ -92,11 +93,11 @@ export class Crew {
     const ended = new Promise<false>((resolve) => {
       this.#ended = resolve;
     });
-    const gone = Promise.all(this.#peers.map((peer) => peer.gone)).then(() => true);
-    // These timers also keep the process alive for the call that waits here.
+    const gone = Promise.all(this.#clients.map((client) => client.gone)).then(() => true);
+    // The timers also keep the process alive while a call waits here.
     const timer = setInterval(() => this.#wake(), WAKE_EVERY);
-    const limit = setTimeout(() => this.#terminate(), PATIENCE);
-    const lastLimit = setTimeout(() => this.#ended(false), PATIENCE + LAST_PATIENCE);
+    const limit = setTimeout(() => this.#terminate(), STOP_TIMEOUT);
+    const lastLimit = setTimeout(() => this.#ended(false), STOP_TIMEOUT + END_TIMEOUT);
     try {
       return await Promise.race([gone, ended]);
     } finally {
@@ -108,25 +109,25 @@ export class Crew {
   }
 
   #terminate(): void {
-    for (const peer of this.#peers) peer.terminate();
+    for (const client of this.#clients) client.terminate();
   }
 
-  #spawn(): Peer {
+  #spawn(): WorkerClient {
     if (this.#error) throw this.#error;
-    let peer: Peer;
+    let client: WorkerClient;
     try {
-      peer = new Peer((why, ended) => this.#crash(why, ended));
+      client = new WorkerClient((why, ended) => this.#crash(why, ended));
     } catch (error) {
       if (error instanceof VGGNetError) throw error;
       throw new VGGNetError('WORKER_CRASHED', `A worker could not be started: ${String(error)}`, { cause: error });
     }
-    this.#peers.push(peer);
-    return peer;
+    this.#clients.push(client);
+    return client;
   }
 
   #crash(why: string, ended: boolean): void {
-    // An engine that failed with nobody beside it can go on: its memory is as it was, and nobody waits in it.
-    if (!this.#error && (ended || this.#job.blueprint.threads > 1)) {
+    // An engine without helpers survives a trap: its memory is intact, and no thread waits in it.
+    if (!this.#error && (ended || this.#source.config.threads > 1)) {
       this.#close(new VGGNetError('WORKER_CRASHED', this.#describe(why)));
     }
   }
@@ -135,15 +136,15 @@ export class Crew {
     if (this.#error) return;
     this.#error = error;
     this.#failed(error);
-    // First, so that no wait is left that goes on after it was told to leave.
+    // First, so that no worker is left waiting after it was asked to leave.
     this.#wake();
-    for (const peer of this.#peers) peer.close(error);
+    for (const client of this.#clients) client.close(error);
   }
 
-  /** Says in the control block that the team is given up, and wakes those who sleep (assembly/team.ts). */
+  /** Tells the threads to give up, and wakes those that sleep (assembly/threads.ts). */
   #wake(): void {
-    if (!this.#team) return;
-    const { memory, control, bytes } = this.#team;
+    if (!this.#memory) return;
+    const { memory, control, bytes } = this.#memory;
     const words = new Int32Array(memory.buffer, control, bytes / 4);
     Atomics.store(words, 0, 1);
     for (let word = 0; word < words.length; word++) Atomics.notify(words, word);

@@ -1,13 +1,13 @@
-/** A `MessagePort`, with the listener that Node's class has besides the web's. */
+/** A `MessagePort`, with the `on` that Node's class has in addition to the web's listeners. */
 interface ListeningPort {
   onmessage: unknown;
   on?: (type: 'message', listener: (message: never) => void) => unknown;
 }
 
 /**
- * Hands on what comes through a port, or into a worker by its global scope. For the web's listener Node makes an event
- * of each message, and loads HTTP, TLS and more to have its class: 5 MiB a thread. Deno's own `on`, which is put on the
- * port itself, looks at every value of an array that comes.
+ * Calls `take` with each message that arrives at a port or a worker's global scope. Node's web listener makes an event of
+ * each message and loads HTTP, TLS and more for its class, 5 MiB per thread, so its `on` is used. Deno's own `on`, a
+ * property of the port itself, inspects every value of an array and is not.
  */
 export function listen<Message>(port: object, take: (message: Message) => void): void {
   const listening = port as ListeningPort;

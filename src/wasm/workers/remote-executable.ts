@@ -1,50 +1,51 @@
 import type { Executable, ParameterChunk, ParameterStream, RunOptions, StepTime } from '../../backend.js';
-import { throwIfAborted, VGGNetError } from '../../errors.js';
+import { disposedError, throwIfAborted, VGGNetError } from '../../errors.js';
+import { SerialQueue } from '../../serial-queue.js';
 import { Tensor, type TensorData } from '../../tensor.js';
-import type { Team } from '../engine/engine.js';
-import type { Plans } from '../plan/blueprint.js';
-import { Crew, type Job } from './pool.js';
+import type { SharedMemory } from '../engine/engine.js';
+import type { PlanCache } from '../plan/plan-cache.js';
+import { type EngineSource, WorkerPool } from './pool.js';
 import type { Result } from './protocol.js';
 
-/** Chunks of parameters on their way to the worker at once: it packs one while the next is read. */
+/** Chunks of parameters on their way to the worker: it packs one while the next is read. */
 const IN_FLIGHT = 2;
 
 /**
- * An engine in a worker, so that the caller's thread stays free.
+ * An engine in a worker, which keeps the caller's thread free.
  *
- * When a worker ends, or a kernel traps, the calls in progress and those that wait reject with `WORKER_CRASHED`. With
- * several threads the weights are in shared memory that outlives the workers: the next call starts new ones on it, and
- * they give the same bits. Every call tries that once. With one thread the memory dies with its worker, and every later
- * call rejects too; a trap leaves the worker alive, and only the call that met it rejects.
+ * When a worker ends or a kernel traps, pending calls reject with `WORKER_CRASHED`. With several threads the weights are in
+ * shared memory, which outlives the workers: the next call starts new ones on it, and results are the same to the bit.
+ * Every call tries that once. With one thread the memory ends with its worker, and later calls reject too; a trap leaves
+ * the worker alive, and only the call that met it rejects.
  *
- * A forward never writes to weights. In train mode the running statistics change all together when it is complete, so
- * one that was stopped, or trapped, has changed none of them.
+ * A forward never writes to weights. In train mode all running statistics change together at its end, so a forward that
+ * was aborted or trapped has changed none of them.
  */
-export class WorkerExecutable implements Executable {
-  readonly #plans: Plans;
-  readonly #job: Job;
-  #crew: Crew;
-  /** The shared memory with the weights, when they are all there. */
-  #team: Team | undefined;
+export class RemoteExecutable implements Executable {
+  readonly #plans: PlanCache;
+  readonly #source: EngineSource;
+  #pool: WorkerPool;
+  /** The memory with the weights, if it is shared. */
+  #memory: SharedMemory | undefined;
   #loaded = false;
-  /** Settles as the last call's crew is ready: calls begin in the order in which they were made. */
-  #last: Promise<unknown> = Promise.resolve();
-  /** Why it can't be used any more. */
+  /** Waits for the pool call by call, so that calls start in the order in which they were made. */
+  readonly #queue = new SerialQueue();
+  /** Set once it can't be used any more. */
   #ended: VGGNetError | undefined;
 
-  private constructor(module: WebAssembly.Module, plans: Plans) {
+  private constructor(module: WebAssembly.Module, plans: PlanCache) {
     this.#plans = plans;
-    this.#job = { module, blueprint: plans.blueprint };
-    this.#crew = this.#newCrew();
+    this.#source = { module, config: plans.config };
+    this.#pool = this.#newPool();
   }
 
   static async compile(
     module: WebAssembly.Module,
-    plans: Plans,
+    plans: PlanCache,
     parameters: ParameterStream,
     signal?: AbortSignal,
-  ): Promise<WorkerExecutable> {
-    const executable = new WorkerExecutable(module, plans);
+  ): Promise<RemoteExecutable> {
+    const executable = new RemoteExecutable(module, plans);
     try {
       await executable.#load(parameters, signal);
       return executable;
@@ -69,13 +70,13 @@ export class WorkerExecutable implements Executable {
     const { shape } = input;
     const options = { outputs, mode, seed };
     const plan = this.#plans.plan(shape, options);
-    const crew = await this.#ready();
+    const pool = await this.#ready();
     throwIfAborted(signal);
     const request = { type, data, shape, plan, options };
     try {
-      return await crew.ask(request, [data.buffer], signal);
+      return await pool.ask(request, [data.buffer], signal);
     } catch (error) {
-      // The reason is the caller's own object, which no message carries.
+      // Throws the signal's reason, which no message can carry.
       throwIfAborted(error instanceof VGGNetError && error.code === 'ABORTED' ? signal : undefined);
       throw error;
     }
@@ -86,13 +87,13 @@ export class WorkerExecutable implements Executable {
   }
 
   dispose(): void {
-    this.#end(new VGGNetError('DISPOSED', 'This model was disposed of'));
+    this.#end(disposedError());
   }
 
   async #load(parameters: ParameterStream, signal: AbortSignal | undefined): Promise<void> {
-    this.#team = await this.#crew.start();
+    this.#memory = await this.#pool.start();
     await this.#writeAll(parameters, signal);
-    await this.#crew.ask({ type: 'finish' });
+    await this.#pool.ask({ type: 'finish' });
     this.#loaded = true;
   }
 
@@ -100,71 +101,69 @@ export class WorkerExecutable implements Executable {
     const underWay: Promise<void>[] = [];
     const buffers: ArrayBuffer[] = [];
     const chunks = parameters[Symbol.asyncIterator]();
-    /** The next chunk, or the end of the workers, whichever comes first: a stream may stall. */
-    const next = (): Promise<IteratorResult<ParameterChunk>> => Promise.race([chunks.next(), this.#crew.failure]);
+    /** Also rejects when a worker fails, since a stream may stall. */
+    const next = (): Promise<IteratorResult<ParameterChunk>> => Promise.race([chunks.next(), this.#pool.failure]);
     try {
       for (let chunk = await next(); !chunk.done; chunk = await next()) {
         throwIfAborted(signal);
         const write = this.#write(chunk.value, buffers);
-        // If the worker ends while the next chunk is read, this fails before it is looked at.
+        // It may reject while the next chunk is read, before it is awaited.
         write.catch(() => undefined);
         underWay.push(write);
         if (underWay.length > IN_FLIGHT) await underWay.shift();
       }
       await Promise.all(underWay);
     } finally {
-      // Not awaited: it comes after the chunk that is waited for. Who opened the stream closes it.
+      // Not awaited: it would wait for the chunk being read. The opener of the stream closes it.
       chunks.return?.().catch(() => undefined);
     }
   }
 
   /**
-   * Sends a chunk in a buffer that comes back for the next one: buffers left to the worker's garbage collector would
-   * pile up beside the weights.
+   * Sends a chunk in a buffer that comes back for the next one: buffers left to the worker's garbage collector would pile
+   * up in addition to the weights.
    */
   async #write({ name, offset, data }: ParameterChunk, buffers: ArrayBuffer[]): Promise<void> {
     const spare = buffers.pop();
     const buffer = spare && spare.byteLength >= data.byteLength ? spare : new ArrayBuffer(data.byteLength);
     const copy = new Float32Array(buffer, 0, data.length);
     copy.set(data);
-    const back = await this.#crew.ask({ type: 'write', chunk: { name, offset, data: copy } }, [buffer]);
+    const back = await this.#pool.ask({ type: 'write', chunk: { name, offset, data: copy } }, [buffer]);
     buffers.push((back as Float32Array<ArrayBuffer>).buffer);
   }
 
-  /** The workers, or new ones if those have crashed. */
-  #ready(): Promise<Crew> {
-    const crew = this.#last.then(() => (this.#crew.error ? this.#heal() : this.#crew));
-    this.#last = crew.catch(() => undefined);
-    return crew;
+  /** The workers, replaced by new ones if they have crashed. */
+  #ready(): Promise<WorkerPool> {
+    return this.#queue.run(() => (this.#pool.error ? this.#heal() : this.#pool));
   }
 
-  async #heal(): Promise<Crew> {
-    const team = this.#team;
-    if (!team || this.#ended) throw this.#ended ?? this.#crew.error;
-    if (!(await this.#crew.stopped())) {
-      const why = 'A worker that crashed could not be stopped, and may still write to the memory: load the model again';
+  async #heal(): Promise<WorkerPool> {
+    const shared = this.#memory;
+    if (!shared || this.#ended) throw this.#ended ?? this.#pool.error;
+    if (!(await this.#pool.stopped())) {
+      const why = 'A crashed worker could not be stopped and may still write to the memory; load the model again';
       this.#end(new VGGNetError('WORKER_CRASHED', why));
     }
     if (this.#ended) throw this.#ended;
-    this.#crew = this.#newCrew();
-    await this.#crew.start(team);
-    return this.#crew;
+    this.#pool = this.#newPool();
+    await this.#pool.start(shared);
+    return this.#pool;
   }
 
-  #newCrew(): Crew {
+  #newPool(): WorkerPool {
     const describe = (why: string): string => {
       if (!this.#loaded) return `A worker ended while the model was loaded: ${why}`;
-      return this.#team
+      return this.#memory
         ? `A worker that ran this model failed: ${why}. The next call starts new ones on the same weights`
         : `The worker that ran this model ended, and its weights with it: ${why}. Load the model again`;
     };
-    return new Crew(this.#job, describe);
+    return new WorkerPool(this.#source, describe);
   }
 
   #end(error: VGGNetError): void {
     if (this.#ended) return;
     this.#ended = error;
-    this.#team = undefined;
-    this.#crew.end(error);
+    this.#memory = undefined;
+    this.#pool.end(error);
   }
 }

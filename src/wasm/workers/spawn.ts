@@ -2,7 +2,7 @@ import { messageOf, VGGNetError } from '../../errors.js';
 import { listen } from './port.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
-/** A worker, whatever the runtime calls it. */
+/** A worker of any runtime. */
 export interface WorkerHandle {
   post(message: ToWorker, transfer: Transferable[]): void;
   /** From now on the worker keeps the process alive. */
@@ -15,8 +15,8 @@ export interface WorkerHandle {
 export interface SpawnOptions {
   readonly onMessage: (message: FromWorker) => void;
   /**
-   * The worker failed to start, threw, or exited. `gone` says that it runs nothing any more, which not every runtime
-   * tells.
+   * The worker failed to start, threw, or exited. `gone` is true once it is known to have stopped, which not every
+   * runtime reports.
    */
   readonly onEnd: (why: string, gone: boolean) => void;
 }
@@ -28,11 +28,11 @@ export function nodeWorkers(): typeof import('node:worker_threads') | undefined 
 export function spawnNodeWorker(script: URL, { onMessage, onEnd }: SpawnOptions): WorkerHandle {
   const threads = nodeWorkers();
   if (!threads) throw new VGGNetError('BACKEND_UNAVAILABLE', 'This runtime has no workers; pass inline: true');
-  // The program's own flags are not for it: '--input-type=module' would end it, '--import' load it twice.
+  // The program's own flags would break it: '--input-type=module' ends it, '--import' loads it twice.
   const worker = new threads.Worker(script, { name: 'vggnet', execArgv: [] });
   worker.on('error', (error) => onEnd(messageOf(error), false));
   worker.on('exit', (code) => onEnd(`exit code ${code}`, true));
-  // A port of its own: Deno's stand-ins for Node's events of workers look at every value of an array.
+  // A separate port: Deno's versions of Node's worker events inspect every value of an array.
   const { port1, port2 } = new threads.MessageChannel();
   listen(port1, onMessage);
   worker.postMessage(port2, [port2]);
@@ -55,9 +55,9 @@ export function spawnNodeWorker(script: URL, { onMessage, onEnd }: SpawnOptions)
 }
 
 export function spawnWebWorker(worker: Worker, { onMessage, onEnd }: SpawnOptions): WorkerHandle {
-  // Deno and Bun can let go of a worker too; a browser's page ends without asking.
+  // Deno and Bun can unref a worker too; a browser's page does not wait for one.
   const { ref, unref } = worker as Worker & { ref?: () => void; unref?: () => void };
-  // One that fails before its first word never came to listen, and runs nothing.
+  // A worker that fails before its first message never started to listen, so it has stopped.
   let started = false;
   worker.onmessage = (event: MessageEvent<FromWorker>) => {
     started = true;
@@ -68,7 +68,7 @@ export function spawnWebWorker(worker: Worker, { onMessage, onEnd }: SpawnOption
     event.preventDefault();
     onEnd(event.message || 'its script could not be loaded', !started);
   };
-  // Bun's.
+  // Only Bun fires it.
   worker.addEventListener('close', () => onEnd('it was closed', true));
   return {
     post: (message, transfer) => worker.postMessage(message, transfer),
@@ -79,14 +79,14 @@ export function spawnWebWorker(worker: Worker, { onMessage, onEnd }: SpawnOption
 }
 
 /**
- * A web worker whose script is a text.
+ * Starts a web worker from the text of its script.
  * @throws VGGNetError `BACKEND_UNAVAILABLE` if the runtime refuses
  */
 export function startFromText(script: string): Worker {
   const url = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
   try {
     const worker = new Worker(url, { type: 'module', name: 'vggnet' });
-    // Not before it has started: it may not have fetched its script yet.
+    // Once it has started: before that it may not have fetched its script.
     for (const event of ['message', 'error']) {
       worker.addEventListener(event, () => URL.revokeObjectURL(url), { once: true });
     }
@@ -99,7 +99,7 @@ export function startFromText(script: string): Worker {
 
 export function workerRefused(cause: unknown): VGGNetError {
   const why = messageOf(cause);
-  const message = `A worker could not be started; pass inline: true to do without: ${why}`;
+  const message = `A worker could not be started (inline: true runs without one): ${why}`;
   return new VGGNetError('BACKEND_UNAVAILABLE', message, { cause });
 }
 

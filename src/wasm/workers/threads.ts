@@ -4,11 +4,11 @@ import { VGGNetError } from '../../errors.js';
 export type Threads = 'auto' | number;
 
 const MAX_THREADS = 256;
-/** More than this are not worth it for one image, and a machine has other things to do. */
+/** Most threads of 'auto': more do not pay for one image. */
 const MAX_AUTO = 16;
 
 /**
- * How many threads a model gets, and why not more where it is fewer than asked for.
+ * How many threads a model gets, and a note for `DeviceInfo` where it gets fewer than requested.
  * @throws VGGNetError `INVALID_ARGUMENT`
  */
 export function resolveThreads(asked: Threads, inline: boolean): { threads: number; note: string } {
@@ -36,7 +36,7 @@ function cores(): number {
 }
 
 function hasSharedMemory(): boolean {
-  // Only browsers have the flag, and where it is false a shared buffer can't be sent to a worker.
+  // Only browsers have the flag; where it is false a shared buffer can't be sent to a worker.
   if (typeof SharedArrayBuffer !== 'function' || globalThis.crossOriginIsolated === false) return false;
   try {
     return new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer instanceof SharedArrayBuffer;

@@ -1,5 +1,5 @@
 /*
- * The script of a worker: one engine, or a helper of one, driven by messages. It is the only file with an effect on
+ * The script of a worker: an engine, or a helper of one, driven by messages. It is the only file with a side effect on
  * import.
  */
 import { VGGNetError } from '../../errors.js';
@@ -12,7 +12,7 @@ import { type FromWorker, NO_REQUEST, type Port, type Request, type Result, type
 let engine: Engine | undefined;
 let queue: EngineQueue | undefined;
 const runs = new Map<number, AbortController>();
-/** Requests that have no reply yet. */
+/** Requests that were not replied to yet. */
 const underWay = new Set<Promise<Result>>();
 let left = false;
 
@@ -24,10 +24,10 @@ function started<T>(value: T | undefined): T {
 async function handle(id: number, request: Request, onFail: (error: unknown) => void): Promise<Result> {
   switch (request.type) {
     case 'create':
-      engine = await Engine.create(request.module, request.blueprint);
-      return request.blueprint.threads > 1 ? engine.team : undefined;
+      engine = await Engine.create(request.module, request.config);
+      return request.config.threads > 1 ? engine.sharedMemory : undefined;
     case 'attach':
-      engine = await Engine.create(request.module, request.blueprint, request.team.memory);
+      engine = await Engine.create(request.module, request.config, request.shared.memory);
       queue = new EngineQueue(engine);
       return;
     case 'help':
@@ -63,23 +63,23 @@ async function handle(id: number, request: Request, onFail: (error: unknown) => 
 }
 
 async function help(
-  { module, team, thread, threads }: Request & { type: 'help' },
+  { module, shared, thread, threads }: Request & { type: 'help' },
   onFail: (error: unknown) => void,
 ): Promise<void> {
-  const kernels = await instantiateKernels(module, team.memory);
-  // After the answer: this call comes back by a trap alone, when the team is given up or a kernel fails.
+  const kernels = await instantiateKernels(module, shared.memory);
+  // After the reply: the call only ends by a trap, when the threads are told to give up or a kernel fails.
   setTimeout(() => {
     if (left) return;
     try {
-      kernels.helper(team.control, thread, threads);
+      kernels.helper(shared.control, thread, threads);
     } catch (error) {
-      const givenUp = Atomics.load(new Int32Array(team.memory.buffer), team.control / 4) !== 0;
+      const givenUp = Atomics.load(new Int32Array(shared.memory.buffer), shared.control / 4) !== 0;
       if (!givenUp) onFail(error);
     }
   }, 0);
 }
 
-/** The buffers of a result, which go with it and are not copied. */
+/** The buffers of a result, to be transferred instead of copied. */
 function buffersOf(result: Result): ArrayBuffer[] {
   const parts = Array.isArray(result) ? result.map((part) => ('data' in part ? part.data : undefined)) : [result];
   return [...new Set(parts.flatMap((part) => (part instanceof Float32Array ? [part.buffer as ArrayBuffer] : [])))];
@@ -115,7 +115,7 @@ function answerOn(port: Port): void {
   listen(port, answers(port));
 }
 
-// In Node a worker talks through a port, which is the first thing that it gets; elsewhere through its global scope.
+// Node: messages come through a port, which is the first message. Elsewhere: through the global scope.
 const parent = globalThis.process?.getBuiltinModule?.('node:worker_threads')?.parentPort;
 if (parent) parent.once('message', answerOn);
 else answerOn(globalThis as unknown as Port);

@@ -1,5 +1,6 @@
-import { messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
+import { throwIfAborted, VGGNetError } from '../../errors.js';
 import { nodeFs } from '../../platform/node.js';
+import { reasonOf, redactUrls } from './redact.js';
 
 /**
  * Where weights come from: a path or URL, bytes in memory, a Blob or File, a Response, or a stream. A string is a
@@ -38,11 +39,11 @@ export async function openBytes(input: WeightsInput, signal?: AbortSignal): Prom
   throwIfAborted(signal);
   if (typeof input === 'string') return openString(input, signal);
   if (input instanceof URL) return openUrl(input, signal);
-  if (input instanceof ArrayBuffer) return memorySource(new Uint8Array(input));
-  if (input instanceof Uint8Array) return memorySource(input);
-  // By shape and not by class: a stream, Blob or Response may come from a package or another realm.
+  // By tag or shape and not by class: these may come from a package or another realm.
+  if (tagOf(input) === 'ArrayBuffer') return memorySource(bytesOf(input as ArrayBuffer));
+  if (isBytes(input)) return memorySource(input);
   if (isStream(input)) return streamSource(input, 'the stream');
-  if (isResponse(input)) return responseSource(input, input.url ? describeUrl(new URL(input.url)) : 'the response');
+  if (isResponse(input)) return responseSource(input, describeResponse(input));
   if (isBlob(input)) return blobSource(input);
   throw new VGGNetError(
     'INVALID_ARGUMENT',
@@ -58,7 +59,7 @@ async function openString(input: string, signal: AbortSignal | undefined): Promi
   if (nodeFs()) return (await import('./file.js')).openFile(input);
   const page: string | undefined = globalThis.location?.href;
   if (page === undefined || !URL.canParse(input, page)) {
-    throw new VGGNetError('IO', `Cannot open '${input}': this runtime has no files, and it is not a URL`);
+    throw new VGGNetError('IO', `Cannot open '${redactUrls(input)}': this runtime has no files, and it is not a URL`);
   }
   return openUrl(new URL(input, page), signal);
 }
@@ -68,7 +69,7 @@ async function openUrl(url: URL, signal: AbortSignal | undefined): Promise<ByteS
   const label = describeUrl(url);
   let response: Response;
   try {
-    response = await fetch(url, { signal: signal ?? null });
+    response = await fetch(withoutUser(url), { signal: signal ?? null, headers: userHeaders(url) });
   } catch (cause) {
     throwIfAborted(signal);
     throw new VGGNetError('IO', `Could not fetch ${label}: ${reasonOf(cause)}`, { cause });
@@ -76,7 +77,25 @@ async function openUrl(url: URL, signal: AbortSignal | undefined): Promise<ByteS
   return responseSource(response, label);
 }
 
-/** Without the query, which may hold a key, and without a data URL's data. */
+/** fetch refuses a URL with a user and password: they go into a header, as browsers put those that a page is opened by. */
+export function userHeaders({ username, password }: URL): Record<string, string> {
+  if (username === '' && password === '') return {};
+  const plain = new TextEncoder().encode(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+  return { authorization: `Basic ${btoa(String.fromCharCode(...plain))}` };
+}
+
+export function withoutUser(url: URL): URL {
+  const plain = new URL(url);
+  plain.username = '';
+  plain.password = '';
+  return plain;
+}
+
+function describeResponse({ url }: Response): string {
+  return typeof url === 'string' && URL.canParse(url) ? describeUrl(new URL(url)) : 'the response';
+}
+
+/** Without user and query, which may hold a key, and without a data URL's data. */
 function describeUrl(url: URL): string {
   return url.protocol === 'data:' ? 'the data: URL' : `${url.protocol}//${url.host}${url.pathname}`;
 }
@@ -93,38 +112,77 @@ function responseSource(response: Response, label: string): ByteSource {
     throw new VGGNetError('IO', `${label}: HTTP ${response.status} ${response.statusText}`.trimEnd());
   }
   if (!response.body) return memorySource(new Uint8Array(0), label);
+  if (!isStream(response.body)) {
+    throw new VGGNetError(
+      'INVALID_ARGUMENT',
+      `Expected a Response with a stream as its body, got ${kindOf(response.body)}`,
+    );
+  }
   const length = Number(response.headers.get('content-length') ?? Number.NaN);
   const plain = !response.headers.get('content-encoding') && Number.isSafeInteger(length) && length > 0;
   return streamSource(response.body, label, plain ? length : undefined);
 }
 
-function memorySource(bytes: Uint8Array, label = 'the bytes'): ByteSource {
-  // None are left if the buffer was detached since it was opened.
-  return seekable(label, bytes.length, (from, to) => (bytes.length === 0 ? [] : bytes.subarray(from, to)));
+/** @throws VGGNetError `INVALID_ARGUMENT` if they were transferred to a worker, say */
+function bytesOf(buffer: ArrayBuffer): Uint8Array {
+  try {
+    return new Uint8Array(buffer);
+  } catch (cause) {
+    throw new VGGNetError('INVALID_ARGUMENT', 'Expected bytes, got an ArrayBuffer that is detached', { cause });
+  }
 }
 
-function blobSource(blob: Blob): ByteSource {
-  const label = 'name' in blob && typeof blob.name === 'string' ? `file '${blob.name}'` : 'the blob';
-  return seekable(label, blob.size, async (from, to) => {
-    try {
-      return new Uint8Array(await blob.slice(from, to).arrayBuffer());
-    } catch (cause) {
-      throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
+function memorySource(bytes: Uint8Array, label = 'the bytes'): ByteSource {
+  const size = bytes.length;
+  return seekable(label, size, (from, to) => {
+    if (bytes.length !== size) {
+      throw new VGGNetError(
+        'IO',
+        `${label} were ${size}, and are ${bytes.length}: detached or resized while they were read`,
+      );
     }
+    return bytes.subarray(from, to);
   });
 }
 
-type Bytes = ArrayLike<number>;
+function blobSource(blob: Blob): ByteSource {
+  const label = 'name' in blob && typeof blob.name === 'string' ? `file '${blob.name.slice(0, 200)}'` : 'the blob';
+  const { size } = blob;
+  if (!Number.isSafeInteger(size) || size < 0) {
+    throw new VGGNetError('INVALID_ARGUMENT', `Expected a Blob, got one of ${String(size)} bytes`);
+  }
+  return seekable(label, size, async (from, to) => {
+    let buffer: ArrayBuffer;
+    try {
+      buffer = await blob.slice(from, to).arrayBuffer();
+    } catch (cause) {
+      throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
+    }
+    if (tagOf(buffer) !== 'ArrayBuffer' || buffer.byteLength !== to - from) {
+      throw new VGGNetError(
+        'IO',
+        `${label} gave ${buffer?.byteLength} bytes where it has ${to - from}, from byte ${from}`,
+      );
+    }
+    return new Uint8Array(buffer);
+  });
+}
 
-/** @param part gives the bytes between two places, the second of which may be after the end */
-function seekable(label: string, size: number, part: (from: number, to: number) => Bytes | Promise<Bytes>): ByteSource {
+/** @param part gives the bytes between two places, neither of them after the end */
+function seekable(
+  label: string,
+  size: number,
+  part: (from: number, to: number) => Uint8Array | Promise<Uint8Array>,
+): ByteSource {
   let position = 0;
   return {
     label,
     size,
     expectedSize: size,
     async read(into) {
-      const bytes = await part(position, position + into.length);
+      const to = Math.min(position + into.length, size);
+      if (to <= position) return 0;
+      const bytes = await part(position, to);
       into.set(bytes);
       position += bytes.length;
       return bytes.length;
@@ -146,13 +204,16 @@ const MAX_EMPTY_CHUNKS = 10_000;
 
 function streamSource(stream: ReadableStream<Uint8Array>, label: string, expectedSize?: number): ByteSource {
   if (stream.locked) throw new VGGNetError('INVALID_ARGUMENT', 'Expected an unread stream, got one that is locked');
-  const chunks = chunksOf(stream);
-  let rest: Uint8Array = new Uint8Array(0);
+  const chunks = chunksOf(stream, label);
+  let chunk: Uint8Array = new Uint8Array(0);
+  /** Of the chunk when it came: one that its owner detaches or resizes is shorter later. */
+  let length = 0;
+  let used = 0;
   let ended = false;
 
-  /** Makes `rest` hold a byte, unless the stream has ended. */
+  /** Makes the chunk hold a byte that was not used, unless the stream has ended. */
   async function fetchMore(): Promise<void> {
-    for (let empty = 0; !ended && rest.length === 0; empty++) {
+    for (let empty = 0; !ended && used === length; empty++) {
       if (empty === MAX_EMPTY_CHUNKS) throw new VGGNetError('IO', `${label} gave ${empty} empty chunks in a row`);
       let result: ReadableStreamReadResult<Uint8Array>;
       try {
@@ -161,10 +222,15 @@ function streamSource(stream: ReadableStream<Uint8Array>, label: string, expecte
         if (cause instanceof VGGNetError) throw cause;
         throw new VGGNetError('IO', `Could not read ${label}: ${reasonOf(cause)}`, { cause });
       }
+      if (typeof result !== 'object' || result === null) {
+        throw new VGGNetError('IO', `Could not read ${label}: its reader gave ${kindOf(result)}`);
+      }
       if (result.done) {
         ended = true;
-      } else if (result.value instanceof Uint8Array) {
-        rest = result.value;
+      } else if (isBytes(result.value)) {
+        chunk = result.value;
+        length = chunk.length;
+        used = 0;
       } else {
         throw new VGGNetError('INVALID_ARGUMENT', `Expected a stream of Uint8Array, got ${kindOf(result.value)} in it`);
       }
@@ -175,10 +241,13 @@ function streamSource(stream: ReadableStream<Uint8Array>, label: string, expecte
     let taken = 0;
     while (taken < count) {
       await fetchMore();
-      if (rest.length === 0) break;
-      const part = rest.subarray(0, count - taken);
+      if (used === length) break;
+      if (chunk.length !== length) {
+        throw new VGGNetError('IO', `${label} gave a chunk that was detached or resized while it was read`);
+      }
+      const part = chunk.subarray(used, used + count - taken);
       use(part, taken);
-      rest = rest.subarray(part.length);
+      used += part.length;
       taken += part.length;
     }
     return taken;
@@ -192,7 +261,9 @@ function streamSource(stream: ReadableStream<Uint8Array>, label: string, expecte
     skip: (count) => take(count, () => {}),
     close() {
       ended = true;
-      rest = new Uint8Array(0);
+      chunk = new Uint8Array(0);
+      length = 0;
+      used = 0;
       // Not awaited: what the stream's owner does on cancel is his, and may take for ever.
       chunks.cancel().catch(() => {});
       return Promise.resolve();
@@ -207,7 +278,10 @@ const BUFFER_BYTES = 2 ** 17;
  * Chunks of a stream, each good until the next is asked for. A stream of bytes fills the same buffer again and again;
  * by default edge workers would make an array for every 4 KiB, of which tens of megabytes wait to be collected.
  */
-function chunksOf(stream: ReadableStream<Uint8Array>): {
+function chunksOf(
+  stream: ReadableStream<Uint8Array>,
+  label: string,
+): {
   next(): Promise<ReadableStreamReadResult<Uint8Array>>;
   cancel(): Promise<void>;
 } {
@@ -216,8 +290,13 @@ function chunksOf(stream: ReadableStream<Uint8Array>): {
     reader = stream.getReader({ mode: 'byob' });
   } catch {
     // Its chunks are what its owner gives.
-    const plain = stream.getReader();
-    return { next: () => plain.read(), cancel: () => plain.cancel() };
+    let plain: ReadableStreamDefaultReader<Uint8Array>;
+    try {
+      plain = stream.getReader();
+    } catch (cause) {
+      throw new VGGNetError('INVALID_ARGUMENT', `Expected a stream, got ${label}, which cannot be read`, { cause });
+    }
+    return { next: async () => plain.read(), cancel: async () => plain.cancel() };
   }
   let buffer = new ArrayBuffer(BUFFER_BYTES);
   return {
@@ -230,10 +309,13 @@ function chunksOf(stream: ReadableStream<Uint8Array>): {
   };
 }
 
-/** The message of whatever was thrown, with what it was caused by: fetch says only 'fetch failed'. */
-export function reasonOf(error: unknown): string {
-  const text = messageOf(error);
-  return error instanceof Error && error.cause instanceof Error ? `${text} (${error.cause.message})` : text;
+/** What a value is in any realm: 'ArrayBuffer'. */
+function tagOf(value: unknown): string {
+  return Object.prototype.toString.call(value).slice(8, -1);
+}
+
+function isBytes(value: unknown): value is Uint8Array {
+  return ArrayBuffer.isView(value) && tagOf(value) === 'Uint8Array';
 }
 
 function isStream(input: object): input is ReadableStream<Uint8Array> {

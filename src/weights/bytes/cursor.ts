@@ -128,9 +128,9 @@ export class ByteCursor implements DataReader {
   }
 
   /** Reports that all is read, whatever lies between. */
-  finish(): void {
+  async finish(): Promise<void> {
     if (this.size !== undefined && this.size > this.#reached) this.#meter.advance(this.size - this.#reached);
-    this.#meter.finish();
+    await this.#meter.finish();
   }
 
   async close(): Promise<void> {

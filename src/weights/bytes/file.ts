@@ -1,8 +1,9 @@
 import type { FileHandle } from 'node:fs/promises';
 import { abortable } from '../../abort.js';
-import { messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
+import { throwIfAborted, VGGNetError } from '../../errors.js';
 import { nodeFs } from '../../platform/node.js';
 import type { ByteSource } from './bytes.js';
+import { reasonOf, redactUrls } from './redact.js';
 
 /* Files, in Node, Deno and Bun. Loaded when one is named. */
 
@@ -15,7 +16,7 @@ function requireFs(path: string | URL): Files {
 }
 
 function describePath(path: string | URL): string {
-  return `'${typeof path === 'string' ? path : path.href}'`;
+  return `'${redactUrls(typeof path === 'string' ? path : path.href)}'`;
 }
 
 /**
@@ -140,7 +141,7 @@ async function targetOf(path: string | URL, fs: Files): Promise<string> {
   try {
     const real = await fs.realpath(name);
     if (!(await fs.stat(real)).isFile())
-      throw new VGGNetError('IO', `Expected a file to write, got something else: '${name}'`);
+      throw new VGGNetError('IO', `Expected a file to write, got something else: ${describePath(name)}`);
     return real;
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return name;
@@ -150,5 +151,5 @@ async function targetOf(path: string | URL, fs: Files): Promise<string> {
 
 function ioError(what: string, cause: unknown): VGGNetError {
   if (cause instanceof VGGNetError) return cause;
-  return new VGGNetError('IO', `${what}: ${messageOf(cause)}`, { cause });
+  return new VGGNetError('IO', `${what}: ${reasonOf(cause)}`, { cause });
 }

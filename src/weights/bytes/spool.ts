@@ -33,7 +33,7 @@ export async function spool(bytes: ByteSource, { signal, onProgress }: CursorOpt
   } finally {
     await bytes.close();
   }
-  meter.finish();
+  await meter.finish();
   return partsSource(parts, size, bytes.label);
 }
 

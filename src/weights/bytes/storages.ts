@@ -1,5 +1,6 @@
 import type { ParameterChunk } from '../../backend.js';
 import { VGGNetError } from '../../errors.js';
+import { numel } from '../../tensor.js';
 import { type FloatDtype, isBatchCount, isFloatDtype, toFloat32 } from '../dtype.js';
 import { quoteName } from '../safetensors/header.js';
 import { checkWanted, type WeightSource } from '../source.js';
@@ -37,8 +38,12 @@ export class StorageSource implements WeightSource {
   #state: 'new' | 'read' | 'closed' = 'new';
   #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
-  /** Takes ownership of the cursor. */
+  /**
+   * Takes ownership of the cursor.
+   * @throws VGGNetError `INVALID_WEIGHTS_FILE` if the tensors are out of all proportion to the file
+   */
   constructor(file: StorageFile, cursor: ByteCursor) {
+    checkExpansion(file.entries, cursor);
     this.entries = file.entries;
     this.metadata = file.metadata ?? {};
     this.#file = file;
@@ -57,7 +62,9 @@ export class StorageSource implements WeightSource {
       for (const entry of this.entries) {
         if (!wanted.has(entry.name) || !isFloatDtype(entry.dtype) || isBatchCount(entry.name)) continue;
         const { storage } = entry.layout;
-        views.set(storage, [...(views.get(storage) ?? []), entry]);
+        const here = views.get(storage);
+        if (here) here.push(entry);
+        else views.set(storage, [entry]);
       }
       const left = new Set(views.keys());
       for await (const { storage, data } of this.#file.storages(left)) {
@@ -66,7 +73,7 @@ export class StorageSource implements WeightSource {
         yield* this.#readStorage(storage, here, data);
       }
       for (const storage of left) this.#cursor.fail(`${storage.label} is missing`);
-      this.#cursor.finish();
+      await this.#cursor.finish();
     } finally {
       await this.close();
     }
@@ -175,6 +182,31 @@ export class StorageSource implements WeightSource {
     const names = tensors.slice(0, 3).map(({ name }) => quoteName(name));
     this.#cursor.fail(`ends early at byte ${this.#cursor.position}, in ${storage.label} of tensor ${names.join(', ')}`);
   }
+}
+
+/** Halves become twice as many bytes, and a weight may be used twice. */
+const MAX_EXPANSION = 4;
+/** Pruned weights deflate to a tenth; zeros to a thousandth. */
+const MAX_INFLATION = 32;
+/** Small files may be out of proportion: biases that are one value, expanded, and freshly initialized networks. */
+const EXPANSION_ALLOWANCE = 2 ** 24;
+
+/**
+ * Tensors may share storages, repeat values and be deflated; so a small file can describe gigabytes. One bound holds
+ * for all tensors of a file together.
+ */
+function checkExpansion(entries: readonly ViewEntry[], cursor: ByteCursor): void {
+  const storages = new Set(entries.map(({ layout }) => layout.storage));
+  let most = EXPANSION_ALLOWANCE;
+  for (const { byteLength, fileBytes = byteLength } of storages) {
+    most += MAX_EXPANSION * Math.min(byteLength, MAX_INFLATION * fileBytes);
+  }
+  const wanted = entries.filter(({ dtype }) => isFloatDtype(dtype));
+  const needed = wanted.reduce((sum, { shape }) => sum + numel(shape) * Float32Array.BYTES_PER_ELEMENT, 0);
+  if (needed <= most) return;
+  cursor.fail(
+    `its tensors are ${needed} bytes as float32, over the ${most} that a file with so few bytes of values may have`,
+  );
 }
 
 function chunkElements(width: number): number {

@@ -6,6 +6,8 @@ export interface Storage {
   /** What messages call it. */
   readonly label: string;
   readonly byteLength: number;
+  /** Bytes in the file, where they are others: deflated ones, or none for values that are made by a rule. */
+  readonly fileBytes?: number;
 }
 
 /** Where a tensor's elements are in a storage. */

@@ -17,7 +17,7 @@ export interface ZipEntry {
   /** Bytes when unpacked. */
   readonly size: number;
   readonly headerOffset: number;
-  /** The entry's data ends here at the latest. */
+  /** Where the next entry begins, or the directory. Nothing but a data descriptor lies before it. */
   readonly limit: number;
 }
 
@@ -28,6 +28,10 @@ export interface LocalHeader {
   readonly offset: number;
   /** Of the data in the archive; undefined if it follows the data. */
   readonly size: number | undefined;
+  /** Of the data when unpacked; undefined if it follows the data. */
+  readonly crc: number | undefined;
+  /** Whether a descriptor follows the data, with the size once more. */
+  readonly described: boolean;
 }
 
 export const LOCAL_HEADER = 0x0403_4b50;
@@ -248,11 +252,39 @@ export async function seekEntry(cursor: ByteCursor, entry: ZipEntry): Promise<vo
   if (header.method !== entry.method || (header.size ?? entry.compressedSize) !== entry.compressedSize) {
     cursor.fail(`${at} has another size or compression in its header at byte ${entry.headerOffset}`);
   }
-  if (cursor.position + entry.compressedSize > entry.limit) {
+  if (header.crc !== undefined && header.crc !== entry.crc) {
+    cursor.fail(`${at} has another checksum in its header at byte ${entry.headerOffset}`);
+  }
+  const start = cursor.position;
+  const end = start + entry.compressedSize;
+  if (end > entry.limit) {
     cursor.fail(
-      `${at} has ${entry.compressedSize} bytes from byte ${cursor.position} and overlaps what begins at ${entry.limit}`,
+      `${at} has ${entry.compressedSize} bytes from byte ${start} and overlaps what begins at ${entry.limit}`,
     );
   }
+  if (end === entry.limit) return;
+  // A byte that is neither the entry's nor its descriptor's: one of the two places is wrong.
+  cursor.seek(end);
+  const between = await cursor.take(Math.min(entry.limit - end, WIDE_DESCRIPTOR_BYTES + 1), 'a data descriptor');
+  if (!header.described || !isDescriptor(between, entry)) {
+    cursor.fail(`${at} ends at byte ${end}, and what follows it begins at ${entry.limit}`);
+  }
+  cursor.seek(start);
+}
+
+const WIDE_DESCRIPTOR_BYTES = 24;
+
+/** A checksum and two sizes, of 32 or 64 bits, with a mark before them or without. */
+function isDescriptor(bytes: Uint8Array<ArrayBuffer>, { crc, compressedSize, size }: ZipEntry): boolean {
+  const view = viewOf(bytes);
+  const marked = bytes.length === 16 || bytes.length === 24;
+  if (!marked && bytes.length !== 12 && bytes.length !== 20) return false;
+  const at = marked ? 4 : 0;
+  if (marked && view.getUint32(0, true) !== DATA_DESCRIPTOR) return false;
+  const wide = bytes.length - at === 20;
+  const sizeAt = (place: number): number =>
+    wide ? Number(view.getBigUint64(place, true)) : view.getUint32(place, true);
+  return view.getUint32(at, true) === crc && sizeAt(at + 4) === compressedSize && sizeAt(at + (wide ? 12 : 8)) === size;
 }
 
 /** Reads the header at the cursor; undefined, and nothing read, if there is none. */
@@ -273,21 +305,33 @@ export async function readLocalHeader(cursor: ByteCursor): Promise<LocalHeader |
   checkFlags(flags, entry, fail);
   const raw = [all.getUint32(22, true), all.getUint32(18, true)];
   const [, size] = widen64(raw, all, LOCAL_BYTES + nameLength, length, entry, fail);
-  const follows = (flags & SIZES_FOLLOW) !== 0 && (size === 0 || size === 0xffff_ffff);
-  return { name, method: all.getUint16(8, true), offset, size: follows ? undefined : size };
+  const described = (flags & SIZES_FOLLOW) !== 0;
+  const follows = described && (size === 0 || size === 0xffff_ffff);
+  return {
+    name,
+    method: all.getUint16(8, true),
+    offset,
+    size: follows ? undefined : size,
+    crc: described ? undefined : all.getUint32(14, true),
+    described,
+  };
 }
 
 /**
- * Reads the sizes that follow the data of an entry, if its header did not have them.
+ * Reads the checksum and sizes that follow the data of an entry, if its header did not have them.
+ * @returns the checksum
  * @throws VGGNetError `INVALID_WEIGHTS_FILE` if they are not there
  */
-export async function readDescriptor(cursor: ByteCursor, { name, size }: LocalHeader, dataSize: number): Promise<void> {
-  if (size !== undefined) return;
-  const length = descriptorLength(await cursor.peek(28), dataSize);
+export async function readDescriptor(cursor: ByteCursor, header: LocalHeader, dataSize: number): Promise<number> {
+  const bytes = await cursor.peek(28);
+  const length = header.described ? descriptorLength(bytes, dataSize) : 0;
   if (length === 0) {
-    cursor.fail(`entry ${quoteName(name)} does not end at byte ${cursor.position}, after ${dataSize} bytes`);
+    if (header.size !== undefined && header.crc !== undefined) return header.crc;
+    cursor.fail(`entry ${quoteName(header.name)} does not end at byte ${cursor.position}, after ${dataSize} bytes`);
   }
+  const crc = viewOf(bytes).getUint32(4, true);
   await cursor.skip(length);
+  return crc;
 }
 
 /** Bytes of the data descriptor at the start of `bytes`, 0 if it is none for data of this size. */

@@ -1,7 +1,6 @@
 import { VGGNetError } from '../../errors.js';
-import type { Architecture } from '../../model/config.js';
-import { createConvLayers } from '../../program/layers.js';
 import { formatShape } from '../../tensor.js';
+import { type Architecture, createConvLayers } from '../../vgg.js';
 import type { ViewEntry } from '../bytes/view.js';
 import { quoteName } from '../safetensors/header.js';
 

@@ -1,4 +1,4 @@
-import { crc32 } from '../bytes/crc32.js';
+import { checked, damaged } from '../bytes/checked.js';
 import type { ByteCursor, DataReader } from '../bytes/cursor.js';
 import { inflate } from '../bytes/inflate.js';
 import { type StorageFile, StorageSource } from '../bytes/storages.js';
@@ -55,7 +55,7 @@ async function readArray(cursor: ByteCursor, entry: ZipEntry): Promise<NpzArray>
     if (header.dataStart + byteLength !== size) {
       fail(`its shape needs ${byteLength} bytes, and it has ${size - header.dataStart}`);
     }
-    return { entry, header, byteLength, label: at };
+    return { entry, header, byteLength, label: at, fileBytes: compressedSize };
   } finally {
     unpacked?.close();
   }
@@ -98,44 +98,8 @@ async function* visit(
     yield { storage: array, data: whole };
     // What nobody read counts for the checksum, and the end of what is unpacked shows only by reading on.
     await whole.skip(byteLength + 1);
-    if (whole.crc() !== entry.crc) {
-      cursor.fail(`${array.label} is damaged: its checksum is ${hex(whole.crc())}, and should be ${hex(entry.crc)}`);
-    }
+    if (whole.crc() !== entry.crc) cursor.fail(damaged(array.label, whole.crc(), entry.crc));
   } finally {
     unpacked?.close();
   }
-}
-
-interface Checked extends DataReader {
-  crc(): number;
-}
-
-const SCRATCH_BYTES = 2 ** 16;
-
-/** Sums up what is read, and what is passed over. */
-function checked(data: DataReader): Checked {
-  let crc = 0;
-  const read = async (into: Uint8Array<ArrayBuffer>): Promise<number> => {
-    const got = await data.read(into);
-    crc = crc32(into.subarray(0, got), crc);
-    return got;
-  };
-  return {
-    read,
-    async skip(count) {
-      const scratch = new Uint8Array(Math.min(SCRATCH_BYTES, count));
-      let skipped = 0;
-      while (skipped < count) {
-        const got = await read(scratch.subarray(0, count - skipped));
-        if (got === 0) break;
-        skipped += got;
-      }
-      return skipped;
-    },
-    crc: () => crc,
-  };
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16).padStart(8, '0')}`;
 }

@@ -1,10 +1,11 @@
-import { VGGNetError } from '../../errors.js';
-import { type Architecture, resolveConfig, type VGGConfig } from '../../model/config.js';
-import { createLayers, parametersOf } from '../../program/layers.js';
-import { contiguousStrides, type ViewEntry } from '../bytes/view.js';
+import { resolveConfig } from '../../model/config.js';
+import { parametersOf } from '../../program/layers.js';
+import { type Architecture, createLayers, type VGGConfig } from '../../vgg.js';
+import type { ViewEntry } from '../bytes/view.js';
 import { knownName } from '../metadata.js';
 import { type Chain, type ConvStep, type LinearStep, walkChain } from './chain.js';
-import type { OnnxModel, OnnxTensor } from './model.js';
+import type { OnnxModel } from './model.js';
+import { differ, type OnnxWeight } from './weights.js';
 
 /*
  * Takes a graph for a VGG network. Exporters name tensors as they like and fold batch norm away, so a tensor is what
@@ -29,15 +30,16 @@ export function networkOf(model: OnnxModel): OnnxNetwork {
     const tensors: Record<string, ViewEntry> = {};
     if (layer.op === 'conv2d') {
       conv = convs.shift() as ConvStep;
-      tensors.weight = plainView(conv.weight);
-      tensors.bias = plainView(conv.bias);
+      tensors.weight = conv.weight;
+      tensors.bias = conv.bias;
     } else if (layer.op === 'batchNorm2d') {
       const names = ['weight', 'bias', 'running_mean', 'running_var'];
-      for (const [i, name] of names.entries()) tensors[name] = plainView(conv?.norm?.[i] as OnnxTensor);
+      for (const [i, name] of names.entries()) tensors[name] = conv?.norm?.[i] as OnnxWeight;
     } else if (layer.op === 'linear') {
       const linear = linears.shift() as LinearStep;
-      tensors.weight = linearView(linear);
-      tensors.bias = plainView(linear.bias);
+      const isFirst = linears.length === chain.linears.length - 1;
+      tensors.weight = isFirst && chain.channelsLast ? channelsFirst(linear.weight, config.poolSize) : linear.weight;
+      tensors.bias = linear.bias;
     }
     for (const { name } of parametersOf(layer)) {
       const view = tensors[name.slice(layer.path.length + 1)] as ViewEntry;
@@ -55,41 +57,34 @@ function configOf({ architecture, convs, linears }: Chain): VGGConfig {
     differ(`expected batch norm after every convolution or after none, got it after ${normed} of ${convs.length}`);
   }
   const batchNorm = normed > 0;
-  const channels = convs.at(-1)?.weight.dims[0] as number;
-  const poolSize = Math.sqrt(fc6.inFeatures / channels);
+  const channels = convs.at(-1)?.weight.shape[0] as number;
+  const [hiddenFeatures = 0, inFeatures = 0] = fc6.weight.shape;
+  const poolSize = Math.sqrt(inFeatures / channels);
   if (!Number.isInteger(poolSize) || poolSize < 1) {
-    differ(`${fc6.label}: expected ${channels} channels times a square of inputs, got ${fc6.inFeatures}`);
+    differ(`${fc6.label}: expected ${channels} channels times a square of inputs, got ${inFeatures}`);
   }
-  if (fc7.outFeatures !== fc6.outFeatures) {
-    differ(`${fc7.label}: expected ${fc6.outFeatures} outputs, as the layer before it has, got ${fc7.outFeatures}`);
+  if (linears.length !== 3) differ(`expected three linear layers, got ${linears.length}`);
+  if (fc7.weight.shape[0] !== hiddenFeatures) {
+    differ(`${fc7.label}: expected ${hiddenFeatures} outputs, as the layer before it has, got ${fc7.weight.shape[0]}`);
   }
   const list: Architecture = architecture;
   const name = knownName(list, batchNorm);
   const config = resolveConfig(list, {
-    inChannels: first.weight.dims[1] as number,
-    numClasses: fc8.outFeatures,
-    hiddenFeatures: fc6.outFeatures,
+    inChannels: first.weight.shape[1] as number,
+    numClasses: fc8.weight.shape[0] as number,
+    hiddenFeatures,
     poolSize,
     batchNorm,
   });
   return name === undefined ? config : { ...config, name };
 }
 
-function plainView(tensor: OnnxTensor): ViewEntry {
-  const { dims, dtype, width, name } = tensor;
-  const layout = { storage: tensor, byteOffset: 0, width, dims, strides: contiguousStrides(dims) };
-  return { name, shape: dims, dtype, layout };
-}
-
-/** (out, in) as PyTorch has it, however the file has it. */
-function linearView({ weight, transposed }: LinearStep): ViewEntry {
-  const view = plainView(weight);
-  if (!transposed) return view;
-  const [inputs = 0, outputs = 0] = weight.dims;
-  const shape = [outputs, inputs];
-  return { ...view, shape, layout: { ...view.layout, dims: shape, strides: [1, outputs] } };
-}
-
-function differ(what: string): never {
-  throw new VGGNetError('WEIGHTS_MISMATCH', `This graph is not a VGG network: ${what}`);
+/** A weight (out, in) whose inputs are a grid (height, width, channels), as one whose inputs are (channels, height, width). */
+function channelsFirst(weight: OnnxWeight, side: number): OnnxWeight {
+  const [out = 0, inputs = 0] = weight.shape;
+  const [outStride = 0, inStride = 0] = weight.layout.strides;
+  const channels = inputs / side ** 2;
+  const dims = [out, channels, side, side];
+  const strides = [outStride, inStride, side * channels * inStride, channels * inStride];
+  return { ...weight, layout: { ...weight.layout, dims, strides } };
 }

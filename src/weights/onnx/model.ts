@@ -1,7 +1,7 @@
 import type { ByteCursor } from '../bytes/cursor.js';
 import type { Storage } from '../bytes/view.js';
 import { quoteName } from '../safetensors/header.js';
-import { BYTES, type FileField, fieldsOf, Message, VARINT } from './protobuf.js';
+import { BYTES, FIXED32, type FileField, fieldsOf, Message, VARINT } from './protobuf.js';
 
 /*
  * What is in an ONNX file: the nodes of its graph, and of each initialiser what and where it is. Fields by number:
@@ -17,16 +17,25 @@ export interface OnnxNode {
   readonly attributes: ReadonlyMap<string, OnnxAttribute>;
 }
 
+/** One of the fields, by the attribute's type. */
 export interface OnnxAttribute {
-  readonly float: number | undefined;
-  readonly integer: number | undefined;
-  readonly text: string | undefined;
-  readonly integers: readonly number[];
-  /** Those of a tensor of them. */
-  readonly tensor: readonly number[] | undefined;
+  readonly float?: number | undefined;
+  readonly integer?: number | undefined;
+  readonly text?: string | undefined;
+  readonly integers?: readonly number[] | undefined;
+  readonly floats?: readonly number[] | undefined;
+  readonly tensor?: OnnxTensor | undefined;
+  /** Strings, graphs, sparse tensors: whatever no operator of a VGG has. */
+  readonly other?: boolean | undefined;
 }
 
-/** An initialiser, a storage of its own. */
+/** Where values lie that are in a file beside the model's. */
+export interface ExternalData {
+  readonly location: string;
+  readonly offset: number;
+}
+
+/** An initialiser, or the value of a Constant: a storage of its own. */
 export interface OnnxTensor extends Storage {
   readonly name: string;
   readonly dims: readonly number[];
@@ -37,6 +46,7 @@ export interface OnnxTensor extends Storage {
   readonly start: number | undefined;
   /** Bytes in the file, which differ from `byteLength` where halves are written as varints. */
   readonly fileBytes: number;
+  readonly external: ExternalData | undefined;
   readonly varints: boolean;
   /** Of a small tensor of int64, such as a shape. */
   readonly integers: readonly number[] | undefined;
@@ -49,7 +59,8 @@ export interface OnnxModel {
   readonly outputs: readonly string[];
 }
 
-const MAX_NODE_BYTES = 2 ** 18;
+/** Of a name, or an attribute that is no tensor. */
+const MAX_FIELD_BYTES = 2 ** 16;
 const MAX_NODES = 4096;
 const MAX_DIMENSIONS = 8;
 const MAX_NAME_BYTES = 4096;
@@ -98,7 +109,7 @@ async function readGraph(cursor: ByteCursor, end: number): Promise<OnnxModel> {
     switch (field.number) {
       case 1:
         if (nodes.length === MAX_NODES) cursor.fail(`the graph has over ${MAX_NODES} nodes`);
-        nodes.push(readNode(await takeMessage(cursor, field, `node ${nodes.length}`), nodes.length, cursor, at));
+        nodes.push(await readNode(cursor, field.end, nodes.length));
         break;
       case 5: {
         if (tensors.size === MAX_NODES) cursor.fail(`the graph has over ${MAX_NODES} initialisers`);
@@ -123,65 +134,77 @@ async function readGraph(cursor: ByteCursor, end: number): Promise<OnnxModel> {
 
 async function takeMessage(cursor: ByteCursor, field: FileField, what: string): Promise<Uint8Array> {
   const length = field.end - cursor.position;
-  if (length > MAX_NODE_BYTES) {
-    cursor.fail(
-      `${what} at byte ${cursor.position} has ${length} bytes, over the limit of ${MAX_NODE_BYTES}: weights must be initialisers`,
-    );
+  if (length > MAX_FIELD_BYTES) {
+    cursor.fail(`${what} at byte ${cursor.position} has ${length} bytes, over the limit of ${MAX_FIELD_BYTES}`);
   }
   return cursor.take(length, what);
 }
 
-function readNode(bytes: Uint8Array, index: number, cursor: ByteCursor, at: number): OnnxNode {
-  const message = new Message(bytes, () => cursor.fail(`node ${index} at byte ${at} is not a message`));
+async function takeText(cursor: ByteCursor, field: FileField, what: string): Promise<string> {
+  if (field.type !== BYTES) cursor.fail(`${what} at byte ${cursor.position} is no text`);
+  return new TextDecoder().decode(await takeMessage(cursor, field, what));
+}
+
+async function readNode(cursor: ByteCursor, end: number, index: number): Promise<OnnxNode> {
+  const what = `node ${index} at byte ${cursor.position}`;
   const node = { name: '', op: '', domain: '' };
   const inputs: string[] = [];
   const outputs: string[] = [];
   const attributes = new Map<string, OnnxAttribute>();
-  while (message.next()) {
-    if (message.number === 1) inputs.push(message.text());
-    else if (message.number === 2) outputs.push(message.text());
-    else if (message.number === 3) node.name = message.text();
-    else if (message.number === 4) node.op = message.text();
-    else if (message.number === 7) node.domain = message.text();
-    else if (message.number === 5) {
-      const [name, attribute] = readAttribute(message.inner());
+  for await (const field of fieldsOf(cursor, end, what)) {
+    if (field.number === 1) inputs.push(await takeText(cursor, field, what));
+    else if (field.number === 2) outputs.push(await takeText(cursor, field, what));
+    else if (field.number === 3) node.name = await takeText(cursor, field, what);
+    else if (field.number === 4) node.op = await takeText(cursor, field, what);
+    else if (field.number === 7) node.domain = await takeText(cursor, field, what);
+    else if (field.number === 5 && field.type === BYTES) {
+      const [name, attribute] = await readAttribute(cursor, field.end, what);
+      if (name === '') cursor.fail(`${what} has an attribute without a name`);
+      if (attributes.has(name)) cursor.fail(`${what} has the attribute ${quoteName(name)} twice`);
       attributes.set(name, attribute);
-    } else message.skip();
+    }
   }
   const standard = node.domain === '' || node.domain === 'ai.onnx';
   return { index, name: node.name, op: standard ? node.op : `${node.domain}.${node.op}`, inputs, outputs, attributes };
 }
 
-function readAttribute(message: Message): [string, OnnxAttribute] {
+async function readAttribute(cursor: ByteCursor, end: number, node: string): Promise<[string, OnnxAttribute]> {
+  const what = `an attribute of ${node}`;
   let name = '';
-  let float: number | undefined;
-  let integer: number | undefined;
-  let text: string | undefined;
   const integers: number[] = [];
-  let tensor: number[] | undefined;
-  while (message.next()) {
-    if (message.number === 1) name = message.text();
-    else if (message.number === 2) float = message.float();
-    else if (message.number === 3) integer = message.integer();
-    else if (message.number === 4) text = message.text();
-    else if (message.number === 5) tensor = readIntegers(message.inner());
-    else if (message.number === 8) message.integers(integers);
-    else message.skip();
+  const floats: number[] = [];
+  const found: { -readonly [Key in keyof OnnxAttribute]: OnnxAttribute[Key] } = {};
+  for await (const field of fieldsOf(cursor, end, what)) {
+    const { number, type } = field;
+    if (number === 1) name = await takeText(cursor, field, what);
+    else if (number === 2 && type === FIXED32) found.float = floatsIn(await cursor.take(4, what))[0];
+    else if (number === 3 && type === VARINT) found.integer = field.value;
+    else if (number === 4 && type === BYTES) found.text = await takeText(cursor, field, what);
+    else if (number === 5 && type === BYTES) found.tensor = await readTensor(cursor, field.end);
+    else if (number === 7) {
+      floats.push(...floatsIn(type === FIXED32 ? await cursor.take(4, what) : await takeMessage(cursor, field, what)));
+    } else if (number === 8) {
+      integers.push(...(await takeVarints(cursor, field, what)));
+    } else if (number !== 13 && number !== 20) found.other = true;
   }
-  return [name, { float, integer, text, integers, tensor }];
+  if (integers.length > 0) found.integers = integers;
+  if (floats.length > 0) found.floats = floats;
+  return [name, found];
 }
 
-/** The values of a tensor of int64 in a node; undefined for another. */
-function readIntegers(message: Message): number[] | undefined {
-  let type = 0;
+function floatsIn(bytes: Uint8Array): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Array.from({ length: Math.floor(bytes.length / 4) }, (_, i) => view.getFloat32(4 * i, true));
+}
+
+/** Integers, one or packed. */
+async function takeVarints(cursor: ByteCursor, field: FileField, what: string): Promise<number[]> {
+  if (field.type === VARINT) return [field.value];
+  if (field.type !== BYTES) cursor.fail(`${what} has integers that are none`);
   const values: number[] = [];
-  while (message.next()) {
-    if (message.number === 2) type = message.integer();
-    else if (message.number === 7) message.integers(values);
-    else if (message.number === 9) values.push(...decodeInt64(message.bytes().subarray(0, 8 * MAX_DIMENSIONS)));
-    else message.skip();
-  }
-  return type === INT64 ? values : undefined;
+  const bytes = await takeMessage(cursor, field, what);
+  new Message(bytes, () => cursor.fail(`${what} has integers that are none`)).packed(values);
+  return values;
 }
 
 function decodeInt64(bytes: Uint8Array): number[] {
@@ -199,61 +222,92 @@ function readValueName(bytes: Uint8Array, cursor: ByteCursor, at: number): strin
   return name;
 }
 
+interface Values {
+  readonly field: number;
+  readonly start: number;
+  readonly length: number;
+}
+
 async function readTensor(cursor: ByteCursor, end: number): Promise<OnnxTensor> {
   const at = cursor.position;
   const fail = (what: string): never => cursor.fail(`initialiser at byte ${at}: ${what}`);
   const dims: number[] = [];
   let name = '';
   let type = 0;
-  let values: { field: number; start: number; length: number } | undefined;
+  let values: Values | undefined;
   let integers: number[] | undefined;
+  let isExternal = false;
+  const external = new Map<string, string>();
   for await (const field of fieldsOf(cursor, end, 'an initialiser')) {
     const length = field.end - cursor.position;
     if (field.number === 1) {
-      if (field.type === VARINT) dims.push(field.value);
-      else if (field.type === BYTES && length <= 10 * MAX_DIMENSIONS) {
-        const message = new Message(packed(await cursor.take(length, 'a shape')), () => fail('its shape is none'));
-        message.next();
-        message.integers(dims);
-      } else fail('its shape is none');
+      dims.push(...(await takeVarints(cursor, field, 'a shape')));
       if (dims.length > MAX_DIMENSIONS) fail(`it has over ${MAX_DIMENSIONS} dimensions`);
     } else if (field.number === 2 && field.type === VARINT) {
       type = field.value;
     } else if (field.number === 8 && field.type === BYTES) {
       if (length > MAX_NAME_BYTES) fail(`a name of ${length} bytes`);
       name = new TextDecoder().decode(await cursor.take(length, 'a name'));
+    } else if (field.number === 13 && field.type === BYTES && external.size < MAX_DIMENSIONS) {
+      const [key, value] = readPair(await takeMessage(cursor, field, 'external data'), fail);
+      external.set(key, value);
     } else if (field.number === 14 && field.value !== 0) {
-      fail(`the values of ${quoteName(name)} are in another file, which is not read`);
+      isExternal = true;
     } else if ([4, 5, 7, 9, 10, 11].includes(field.number)) {
       // float_data, int32_data, int64_data, raw_data, double_data, uint64_data: each in one piece.
       if (field.type !== BYTES || values) fail('its values are not in one piece');
       values = { field: field.number, start: cursor.position, length };
       // Shapes are so small; a type that comes behind its values is no exporter's.
-      if (type === INT64 && length <= 8 * MAX_DIMENSIONS) integers = await takeIntegers(cursor, field, fail);
+      if (type === INT64 && length <= 8 * MAX_DIMENSIONS) {
+        integers =
+          field.number === 7
+            ? await takeVarints(cursor, field, 'a shape')
+            : decodeInt64(await cursor.take(length, 'a shape'));
+      }
     }
   }
-  return { ...placeTensor({ name, dims, type }, values, (what) => fail(`${quoteName(name)}: ${what}`)), integers };
+  const failWith = (what: string): never => fail(`${quoteName(name)}: ${what}`);
+  const place = isExternal ? readExternal(external, failWith) : undefined;
+  const tensor = placeTensor({ name, dims, type }, place ? undefined : values, failWith, place);
+  return { ...tensor, integers };
 }
 
-async function takeIntegers(cursor: ByteCursor, field: FileField, fail: (what: string) => never): Promise<number[]> {
-  const bytes = await cursor.take(field.end - cursor.position, 'an initialiser');
-  if (field.number !== 7) return decodeInt64(bytes);
-  const values: number[] = [];
-  const message = new Message(packed(bytes), () => fail('its values are none'));
-  message.next();
-  message.integers(values);
-  return values;
+function readPair(bytes: Uint8Array, fail: (what: string) => never): [string, string] {
+  const message = new Message(bytes, () => fail('its external data is none'));
+  let key = '';
+  let value = '';
+  while (message.next()) {
+    if (message.number === 1) key = message.text();
+    else if (message.number === 2) value = message.text();
+    else message.skip();
+  }
+  return [key, value];
 }
 
-/** Puts a tag and a length before packed values, so that they are a message. */
-function packed(values: Uint8Array): Uint8Array {
-  return Uint8Array.of(10, values.length, ...values);
+/** A relative path within the model's folder, as ONNX demands. */
+function readExternal(
+  fields: ReadonlyMap<string, string>,
+  fail: (what: string) => never,
+): ExternalData & { length: number | undefined } {
+  const location = fields.get('location') ?? '';
+  const parts = location.split(/[/\\]/);
+  if (location === '' || /^[a-z]+:|\0/i.test(location) || parts.includes('..') || parts[0] === '') {
+    fail(`its values are in ${quoteName(location)}, which is no file beside the model`);
+  }
+  const count = (key: string): number | undefined => {
+    const text = fields.get(key);
+    if (text === undefined) return undefined;
+    const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+    return Number.isSafeInteger(value) ? value : fail(`its external data has a wrong ${key}, ${quoteName(text)}`);
+  };
+  return { location, offset: count('offset') ?? 0, length: count('length') };
 }
 
 function placeTensor(
   { name, dims, type }: { name: string; dims: readonly number[]; type: number },
-  values: { field: number; start: number; length: number } | undefined,
+  values: Values | undefined,
   fail: (what: string) => never,
+  external: (ExternalData & { length: number | undefined }) | undefined,
 ): Omit<OnnxTensor, 'integers'> {
   let count = 1;
   for (const size of dims) {
@@ -262,7 +316,7 @@ function placeTensor(
   }
   const [dtype, width] = DTYPES[type] ?? [`type ${type}`, 0];
   const byteLength = count * width;
-  const fileBytes = values?.length ?? 0;
+  const fileBytes = external ? (external.length ?? byteLength) : (values?.length ?? 0);
   // Halves as varints of one to three bytes; integers, which are only looked at, as varints too.
   const varints = values !== undefined && [5, 7, 11].includes(values.field);
   if (width > 0 && !varints && fileBytes !== byteLength) {
@@ -277,6 +331,7 @@ function placeTensor(
     dtype,
     width,
     start: values?.start,
+    external: external && { location: external.location, offset: external.offset },
     fileBytes,
     varints,
     byteLength,

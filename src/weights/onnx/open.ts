@@ -1,8 +1,16 @@
+import { VGGNetError } from '../../errors.js';
 import type { ByteCursor, DataReader } from '../bytes/cursor.js';
 import { type StorageFile, StorageSource } from '../bytes/storages.js';
 import { CONFIG_KEY, encodeConfig } from '../metadata.js';
 import { networkOf } from './graph.js';
 import { type OnnxTensor, readModel } from './model.js';
+import type { OnnxStorage } from './weights.js';
+
+/** Opens a file beside the model's, by its relative path. Its bytes can seek. */
+export type OpenExternal = (location: string) => Promise<ByteCursor>;
+
+/** A model is in one file beside it, or in one for each tensor; those of a VGG are few. */
+const MAX_EXTERNAL_FILES = 256;
 
 /**
  * Opens an ONNX file: its graph is held against a VGG, whose tensors are then found by what the graph does with them,
@@ -10,21 +18,52 @@ import { type OnnxTensor, readModel } from './model.js';
  * @param cursor must be able to seek: the graph's nodes and tensors may come in any order
  * @throws VGGNetError `INVALID_WEIGHTS_FILE`; `WEIGHTS_MISMATCH` that names the first difference from a VGG
  */
-export async function openOnnx(cursor: ByteCursor): Promise<StorageSource> {
+export async function openOnnx(cursor: ByteCursor, openExternal: OpenExternal): Promise<StorageSource> {
   const { config, entries } = networkOf(await readModel(cursor));
-  const placeOf = (storage: unknown): number => (storage as OnnxTensor).start ?? 0;
+  const placeOf = (storage: unknown): number => (storage as OnnxStorage).place;
+  const files = new Map<string, ByteCursor>();
+  const read = async (tensor: OnnxTensor): Promise<DataReader> => {
+    const { external, start } = tensor;
+    if (!external) {
+      if (start !== undefined) cursor.seek(start);
+      return tensor.varints ? readHalves(cursor, tensor) : cursor;
+    }
+    const { location, offset } = external;
+    if (files.size === MAX_EXTERNAL_FILES) cursor.fail(`its values are in over ${MAX_EXTERNAL_FILES} files`);
+    const file = files.get(location) ?? (await openExternal(location));
+    files.set(location, file);
+    checkExternal(tensor, offset, file, cursor);
+    file.seek(offset);
+    return file;
+  };
   const file: StorageFile = {
     entries: [...entries].sort((a, b) => placeOf(a.layout.storage) - placeOf(b.layout.storage)),
     metadata: { [CONFIG_KEY]: encodeConfig(config) },
     async *storages(wanted) {
-      const sorted = [...wanted].sort((a, b) => placeOf(a) - placeOf(b)) as OnnxTensor[];
-      for (const tensor of sorted) {
-        if (tensor.start !== undefined) cursor.seek(tensor.start);
-        yield { storage: tensor, data: tensor.varints ? await readHalves(cursor, tensor) : cursor };
+      const sorted = [...wanted].sort((a, b) => placeOf(a) - placeOf(b)) as OnnxStorage[];
+      try {
+        for (const storage of sorted) yield { storage, data: await storage.open(read) };
+      } finally {
+        for (const external of files.values()) await external.close();
       }
     },
   };
   return new StorageSource(file, cursor);
+}
+
+function checkExternal(
+  { label, fileBytes, byteLength }: OnnxTensor,
+  offset: number,
+  file: ByteCursor,
+  model: ByteCursor,
+): void {
+  if (fileBytes !== byteLength)
+    model.fail(`${label} needs ${byteLength} bytes, and its external data has ${fileBytes}`);
+  if (offset + byteLength <= (file.size as number)) return;
+  throw new VGGNetError(
+    'INVALID_WEIGHTS_FILE',
+    `${file.label}: ${label} goes from byte ${offset} to ${offset + byteLength}, and the file has ${file.size}`,
+  );
 }
 
 /** 16-bit values that are written as varints, of one to three bytes each. */

@@ -25,6 +25,10 @@ export interface FileField {
   readonly end: number;
 }
 
+/** Of a file; a VGG's graph has some thousands, and each takes microseconds. */
+const MAX_FIELDS = 2 ** 18;
+const walked = new WeakMap<ByteCursor, number>();
+
 /**
  * Walks the fields of the message from the cursor to `end`. What a caller does not read of a field is passed over.
  * @param what the message, for errors: 'the graph'
@@ -36,6 +40,9 @@ export async function* fieldsOf(
 ): AsyncGenerator<FileField, void, undefined> {
   while (cursor.position < end) {
     const start = cursor.position;
+    const count = (walked.get(cursor) ?? 0) + 1;
+    if (count > MAX_FIELDS) cursor.fail(`over ${MAX_FIELDS} fields, at byte ${start} of ${what}`);
+    walked.set(cursor, count);
     const bytes = await cursor.peek(Math.min(end - start, TAG_BYTES + MAX_VARINT_BYTES));
     if (bytes.length === 0) return cursor.fail(`ends early at byte ${start}, within ${what}, which ends at ${end}`);
     const pbf = new PbfReader(bytes);
@@ -75,7 +82,7 @@ export class Message {
     this.#fail = fail;
   }
 
-  /** Goes to the next field; false at the end. One of `number`, `bytes` and so on must follow, or `skip`. */
+  /** Goes to the next field; false at the end. `bytes`, `text` or `skip` must follow. */
   next(): boolean {
     if (this.#pbf.pos >= this.#end) return false;
     const tag = this.#varint();
@@ -85,25 +92,9 @@ export class Message {
     return true;
   }
 
-  integer(): number {
-    if (this.type !== VARINT) this.#fail();
-    return this.#varint();
-  }
-
-  /** Appends integers, one or many at a time. */
-  integers(into: number[]): void {
-    if (this.type === VARINT) {
-      into.push(this.#varint());
-      return;
-    }
-    const bytes = this.bytes();
-    const pbf = new PbfReader(bytes);
-    while (pbf.pos < bytes.length) into.push(varint(pbf, bytes.length) ?? this.#fail());
-  }
-
-  float(): number {
-    if (this.type !== FIXED32 || this.#pbf.pos + 4 > this.#end) this.#fail();
-    return this.#pbf.readFloat();
+  /** Appends the integers that the whole message is. */
+  packed(into: number[]): void {
+    while (this.#pbf.pos < this.#end) into.push(this.#varint());
   }
 
   bytes(): Uint8Array {
@@ -113,11 +104,6 @@ export class Message {
     if (!(length >= 0 && start + length <= this.#end)) this.#fail();
     this.#pbf.pos = start + length;
     return this.#pbf.buf.subarray(start, start + length);
-  }
-
-  /** A message in this one. */
-  inner(): Message {
-    return new Message(this.bytes(), this.#fail);
   }
 
   text(): string {

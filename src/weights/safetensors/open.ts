@@ -14,6 +14,7 @@ import {
   toFloat32,
 } from '../dtype.js';
 import { PRECISION_KEY } from '../metadata.js';
+import type { ExternalData } from '../onnx/external.js';
 import { checkWanted, type WeightSource } from '../source.js';
 import { type Header, MAX_HEADER_BYTES, parseHeader, quoteName, type TensorRecord } from './header.js';
 
@@ -22,6 +23,12 @@ export interface OpenOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called at most 20 times a second, and once when all is read. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /** PyTorch checkpoints: the dict of tensors to take, where there are several. */
+  readonly key?: string | undefined;
+  /** ONNX: files with the values that the model keeps outside of itself. */
+  readonly externalData?: ExternalData | undefined;
+  /** PyTorch checkpoints: compare the checksums of all values. */
+  readonly verify?: boolean | undefined;
 }
 
 /** Bytes read, and bytes given, at once. */
@@ -141,7 +148,7 @@ class SafetensorsSource implements WeightSource {
         }
       }
       await this.#checkEnd(signal);
-      this.#meter.finish();
+      await this.#meter.finish();
     } finally {
       await this.close();
     }

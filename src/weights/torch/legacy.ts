@@ -3,9 +3,10 @@ import { StorageSource } from '../bytes/storages.js';
 import type { Storage, ViewEntry } from '../bytes/view.js';
 import { quoteName } from '../safetensors/header.js';
 import { PLAIN, TorchContext } from './allowed.js';
-import { stateDictOf } from './state-dict.js';
+import { stateDictOf, type TorchOptions } from './state-dict.js';
 import type { TorchStorage } from './tensor.js';
-import { kindOfPickle, PickleDict, PickleList, type PickleValue, readPickle } from './unpickle.js';
+import { readPickle } from './unpickle.js';
+import { kindOfPickle, PickleDict, PickleList, type PickleValue } from './values.js';
 
 /*
  * PyTorch's format before 1.6, in which the official files of 2014 to 2019 are: pickles of a magic number, of a
@@ -18,7 +19,7 @@ const VERSION = 1001;
 const COUNT_BYTES = 8;
 
 /** @throws VGGNetError `INVALID_WEIGHTS_FILE` */
-export async function openTorchLegacy(cursor: ByteCursor): Promise<StorageSource> {
+export async function openTorchLegacy(cursor: ByteCursor, { key }: TorchOptions = {}): Promise<StorageSource> {
   if ((await readPickle(cursor, PLAIN)) !== MAGIC) {
     cursor.fail('expected a PyTorch checkpoint, got a pickle without its magic number');
   }
@@ -29,7 +30,7 @@ export async function openTorchLegacy(cursor: ByteCursor): Promise<StorageSource
     );
   checkSystem(await readPickle(cursor, PLAIN), cursor);
   const context = new TorchContext();
-  const entries = stateDictOf(await readPickle(cursor, context), cursor);
+  const entries = stateDictOf(await readPickle(cursor, context), cursor, key);
   const order = readOrder(await readPickle(cursor, PLAIN), context, cursor);
   const begin = cursor.position;
   const places = new Map<Storage, number>();

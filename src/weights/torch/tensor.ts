@@ -1,6 +1,6 @@
 import { extentOf, type Layout, type Storage } from '../bytes/view.js';
 import { quoteName } from '../safetensors/header.js';
-import { PickleCallError, type PickleObject, PickleTuple, type PickleValue } from './unpickle.js';
+import { PickleCallError, type PickleObject, PickleTuple, type PickleValue } from './values.js';
 
 /** A dtype of PyTorch's: safetensors' name for it, and the bytes of an element. */
 export interface TorchDtype {
@@ -46,9 +46,8 @@ export class TorchTensor implements PickleObject {
 
   /** As files of 2017 fill a tensor, and as a Parameter of then takes its flags. */
   setState(state: PickleValue): boolean {
-    if (!(state instanceof PickleTuple)) return false;
     if (this.layout) return true;
-    return this.place(state.items);
+    return state instanceof PickleTuple && this.place(state.items);
   }
 
   /**
@@ -68,8 +67,7 @@ export class TorchTensor implements PickleObject {
     const { dtype, width } = element;
     this.shape = shape;
     this.dtype = dtype;
-    const dims = [...shape];
-    this.layout = { storage: root, byteOffset: (start + offset) * width, width, dims, strides };
+    this.layout = { storage: root, byteOffset: (start + offset) * width, width, dims: shape, strides };
     this.checkExtent((start + length) * (root.type?.width ?? 1));
     return true;
   }

@@ -1,61 +1,37 @@
 import type { ByteCursor } from '../bytes/cursor.js';
 import { quoteName } from '../safetensors/header.js';
+import {
+  isGlobal,
+  isObject,
+  PickleCallError,
+  type PickleContext,
+  PickleDict,
+  type PickleGlobal,
+  PickleList,
+  PickleOpaque,
+  PickleTuple,
+  type PickleValue,
+} from './values.js';
 
 /*
  * Reads pickles as data. A pickle is a program for a small stack machine, and Python's own reader lets it call
- * anything; here it can make numbers, strings, tuples, lists and dicts, and name what a list of its caller allows.
- * Opcodes: Python's pickletools.
+ * anything; here it can make numbers, strings, tuples, lists and dicts, and what a list of its caller knows. All else
+ * that it names is an opaque, which is never called. Opcodes: Python's pickletools.
  */
-
-export class PickleTuple {
-  readonly items: readonly PickleValue[];
-  constructor(items: readonly PickleValue[]) {
-    this.items = items;
-  }
-}
-export class PickleList {
-  readonly items: PickleValue[] = [];
-}
-export class PickleDict {
-  readonly entries: Map<PickleValue, PickleValue> = new Map();
-}
-
-/** What a pickle names by module and name. */
-export interface PickleGlobal {
-  readonly name: string;
-  /** What it gives if the pickle calls it; undefined if the arguments are not right. Left out if it is not called. */
-  readonly call?: (args: readonly PickleValue[]) => PickleValue | undefined;
-}
-
-/** An object that only the caller knows. */
-export interface PickleObject {
-  /** Takes the state that Python's `__setstate__` would; false if it is not right. */
-  setState(state: PickleValue): boolean;
-}
-
-export type PickleValue =
-  | null
-  | boolean
-  | number
-  | bigint
-  | string
-  | PickleTuple
-  | PickleList
-  | PickleDict
-  | PickleGlobal
-  | PickleObject;
-
-export interface PickleContext {
-  /** What a name stands for; undefined if it is not allowed. */
-  findGlobal(name: string): PickleGlobal | undefined;
-  /** What an id from outside the pickle stands for: PyTorch's storages. Undefined if it is not right. */
-  load(id: PickleValue): PickleValue | undefined;
-}
 
 /** A pickle of a state dict has some kilobytes. */
 const MAX_BYTES = 2 ** 24;
-/** About 25 for a tensor: ten thousand tensors. A VGG has a few dozen, and an optimizer's state two for each. */
-const MAX_STEPS = 2 ** 18;
+/** About 25 for a tensor: forty thousand tensors, or a history of a million numbers. */
+const MAX_STEPS = 2 ** 20;
+/**
+ * What a pickle makes may take so much memory, roughly counted. Steps alone are no bound: one that copies a list of the
+ * memo makes as many values as that has.
+ */
+const MAX_MADE_BYTES = 2 ** 26;
+const OBJECT_BYTES = 64;
+const VALUE_BYTES = 16;
+/** Of a key and its value in a dict, or in the memo. */
+const PAIR_BYTES = 48;
 const FIRST_BYTES = 2 ** 14;
 const DECODER = new TextDecoder();
 
@@ -64,9 +40,14 @@ class EndOfBytes extends Error {}
 
 /**
  * Reads the pickle at the cursor, and passes over it.
+ * @param see is given its bytes
  * @throws VGGNetError `INVALID_WEIGHTS_FILE` that names the byte and the opcode or name that is not allowed
  */
-export async function readPickle(cursor: ByteCursor, context: PickleContext): Promise<PickleValue> {
+export async function readPickle(
+  cursor: ByteCursor,
+  context: PickleContext,
+  see?: (bytes: Uint8Array) => void,
+): Promise<PickleValue> {
   const start = cursor.position;
   // A pickle does not say how long it is. If the bytes are too few it is read again with more of them.
   for (let length = FIRST_BYTES; ; length *= 4) {
@@ -74,6 +55,7 @@ export async function readPickle(cursor: ByteCursor, context: PickleContext): Pr
     const machine = new Machine(bytes, context, (at, what) => cursor.fail(`byte ${start + at}: ${what}`));
     try {
       const value = machine.run();
+      see?.(bytes.subarray(0, machine.at));
       await cursor.skip(machine.at);
       return value;
     } catch (error) {
@@ -81,16 +63,17 @@ export async function readPickle(cursor: ByteCursor, context: PickleContext): Pr
       if (bytes.length < Math.min(length, MAX_BYTES)) {
         cursor.fail(`ends early at byte ${start + bytes.length}, within the pickle that begins at byte ${start}`);
       }
-      if (length >= MAX_BYTES) cursor.fail(`the pickle at byte ${start} has over ${MAX_BYTES} bytes`);
+      if (length >= MAX_BYTES) {
+        cursor.fail(
+          `the pickle at byte ${start} has over ${MAX_BYTES} bytes. A state dict's has some kilobytes, as its values are elsewhere; save NumPy arrays by numpy.savez`,
+        );
+      }
     }
   }
 }
 
-/** Opcodes that a state dict does not need, named in messages. */
+/** Opcodes that Python's pickler does not write in protocols 2 to 5, and those of extensions, named in messages. */
 const REFUSED: Readonly<Record<number, string>> = {
-  48: 'POP',
-  49: 'POP_MARK',
-  50: 'DUP',
   70: 'FLOAT',
   73: 'INT',
   76: 'LONG',
@@ -103,20 +86,17 @@ const REFUSED: Readonly<Record<number, string>> = {
   108: 'LIST',
   111: 'OBJ',
   112: 'PUT',
-  66: 'BINBYTES',
-  67: 'SHORT_BINBYTES',
   130: 'EXT1',
   131: 'EXT2',
   132: 'EXT4',
-  142: 'BINBYTES8',
-  143: 'EMPTY_SET',
-  144: 'ADDITEMS',
-  145: 'FROZENSET',
-  146: 'NEWOBJ_EX',
-  150: 'BYTEARRAY8',
   151: 'NEXT_BUFFER',
   152: 'READONLY_BUFFER',
 };
+
+/** Values of which nothing is wanted: one of each kind stands for all. */
+const BYTES = new PickleOpaque('bytes');
+const SET = new PickleOpaque('set');
+const EMPTY_TUPLE = new PickleTuple([]);
 
 class Machine {
   /** The next byte. */
@@ -129,6 +109,8 @@ class Machine {
   /** Heights of the stack. */
   readonly #marks: number[] = [];
   readonly #memo = new Map<number, PickleValue>();
+  readonly #opaques = new Map<string, PickleOpaque>();
+  #spent = 0;
   /** Where the opcode in hand is. */
   #step = 0;
 
@@ -179,19 +161,37 @@ class Machine {
       case 0x55: // SHORT_BINSTRING, of Python 2
         return this.#text(this.#byte());
       case 0x8d: // BINUNICODE8
-        return this.#text(Number(this.#view.getBigUint64(this.#take(8), true)));
+        return this.#text(this.#length64());
+      case 0x43: // SHORT_BINBYTES
+        return this.#passOver(this.#byte());
+      case 0x42: // BINBYTES
+        return this.#passOver(this.#length32());
+      case 0x8e: // BINBYTES8
+      case 0x96: // BYTEARRAY8
+        return this.#passOver(this.#length64());
+      case 0x8f: // EMPTY_SET
+        return SET;
+      case 0x91: // FROZENSET
+        this.#popToMark();
+        return SET;
       case 0x29: // EMPTY_TUPLE
-        return new PickleTuple([]);
+        return EMPTY_TUPLE;
       case 0x85: // TUPLE1
       case 0x86: // TUPLE2
       case 0x87: // TUPLE3
-        return new PickleTuple(this.#popMany(opcode - 0x84));
+        return this.#tuple(this.#popMany(opcode - 0x84));
       case 0x74: // TUPLE
-        return new PickleTuple(this.#popToMark());
+        return this.#tuple(this.#popToMark());
       case 0x5d: // EMPTY_LIST
+        this.#spend(2 * OBJECT_BYTES);
         return new PickleList();
       case 0x7d: // EMPTY_DICT
+        this.#spend(4 * OBJECT_BYTES);
         return new PickleDict();
+      case 0x32: {
+        // DUP
+        return this.#top();
+      }
       case 0x68: // BINGET
         return this.#recall(this.#byte());
       case 0x6a: // LONG_BINGET
@@ -204,11 +204,17 @@ class Machine {
         return this.#global(module, name);
       }
       case 0x51: // BINPERSID
+        this.#spend(4 * OBJECT_BYTES);
         return this.#context.load(this.#pop()) ?? this.#fail('an id that is not of a storage');
       case 0x52: // REDUCE
       case 0x81: {
         // NEWOBJ
         const [callee, args] = this.#popMany(2) as [PickleValue, PickleValue];
+        return this.#call(callee, args);
+      }
+      case 0x92: {
+        // NEWOBJ_EX
+        const [callee, args] = this.#popMany(3) as [PickleValue, PickleValue];
         return this.#call(callee, args);
       }
       default:
@@ -240,13 +246,25 @@ class Machine {
         this.#setItems(this.#popToMark());
         break;
       case 0x71: // BINPUT
-        this.#memo.set(this.#byte(), this.#top());
+        this.#remember(this.#byte());
         break;
       case 0x72: // LONG_BINPUT
-        this.#memo.set(this.#length32(), this.#top());
+        this.#remember(this.#length32());
         break;
       case 0x94: // MEMOIZE
-        this.#memo.set(this.#memo.size, this.#top());
+        this.#remember(this.#memo.size);
+        break;
+      case 0x30: // POP
+        // Python's pops a mark where one is on top.
+        if (this.#marks.at(-1) === this.#stack.length) this.#marks.pop();
+        else this.#pop();
+        break;
+      case 0x31: // POP_MARK
+        this.#popToMark();
+        break;
+      case 0x90: // ADDITEMS
+        this.#popToMark();
+        if (!(this.#top() instanceof PickleOpaque)) this.#fail('only a set can be added to');
         break;
       case 0x62: // BUILD
         this.#build(this.#pop());
@@ -260,6 +278,28 @@ class Machine {
 
   #fail(what: string): never {
     return this.#failAt(this.#step, what);
+  }
+
+  /** Counts what is made. */
+  #spend(bytes: number): void {
+    this.#spent += bytes;
+    if (this.#spent > MAX_MADE_BYTES) this.#fail(`the pickle makes values of over ${MAX_MADE_BYTES} bytes`);
+  }
+
+  #tuple(items: readonly PickleValue[]): PickleTuple {
+    this.#spend(OBJECT_BYTES + items.length * VALUE_BYTES);
+    return new PickleTuple(items);
+  }
+
+  #passOver(length: number): PickleOpaque {
+    if (length > MAX_BYTES) this.#fail(`a value of ${length} bytes`);
+    this.#take(length);
+    return BYTES;
+  }
+
+  #remember(index: number): void {
+    this.#spend(PAIR_BYTES);
+    this.#memo.set(index, this.#top());
   }
 
   #take(count: number): number {
@@ -277,8 +317,13 @@ class Machine {
     return this.#view.getUint32(this.#take(4), true);
   }
 
+  #length64(): number {
+    return Number(this.#view.getBigUint64(this.#take(8), true));
+  }
+
   #text(length: number): string {
     if (length > MAX_BYTES) this.#fail(`a string of ${length} bytes`);
+    this.#spend(OBJECT_BYTES + 2 * length);
     const start = this.#take(length);
     return DECODER.decode(this.#bytes.subarray(start, start + length));
   }
@@ -335,13 +380,17 @@ class Machine {
 
   #append(items: readonly PickleValue[]): void {
     const list = this.#top();
+    if (list instanceof PickleOpaque) return;
     if (!(list instanceof PickleList)) this.#fail('only a list can be appended to');
+    this.#spend(items.length * VALUE_BYTES);
     for (const item of items) list.items.push(item);
   }
 
   #setItems(items: readonly PickleValue[]): void {
     const dict = this.#top();
+    if (dict instanceof PickleOpaque) return;
     if (!(dict instanceof PickleDict) || items.length % 2 !== 0) this.#fail('only a dict takes keys and values');
+    this.#spend((items.length / 2) * PAIR_BYTES);
     for (let i = 0; i < items.length; i += 2) {
       const key = items[i] as PickleValue;
       if (typeof key === 'string' && dict.entries.has(key)) this.#fail(`the key ${quoteName(key)} comes twice`);
@@ -353,19 +402,31 @@ class Machine {
     return this.#memo.get(index) ?? (this.#memo.has(index) ? null : this.#fail(`memo ${index} was not put`));
   }
 
-  #global(module: PickleValue | undefined, name: PickleValue | undefined): PickleGlobal {
+  #global(module: PickleValue | undefined, name: PickleValue | undefined): PickleGlobal | PickleOpaque {
     if (typeof module !== 'string' || typeof name !== 'string') this.#fail('a name that is no string');
     const full = `${module}.${name}`;
-    const found = this.#context.findGlobal(full);
-    return found ?? this.#fail(`the pickle asks for ${quoteName(full)}, which is not one that a state dict needs`);
+    const known = this.#context.findGlobal(full) ?? this.#opaques.get(full);
+    if (known) return known;
+    this.#spend(4 * OBJECT_BYTES + 2 * full.length);
+    const opaque = new PickleOpaque(full);
+    this.#opaques.set(full, opaque);
+    return opaque;
   }
 
   #call(callee: PickleValue, args: PickleValue): PickleValue {
+    if (callee instanceof PickleOpaque) return callee;
     if (!isGlobal(callee) || !callee.call) this.#fail('the pickle calls what cannot be called');
     const name = quoteName(callee.name);
+    const opaque = opaqueIn(args);
+    if (opaque && (callee.makesTensor || args instanceof PickleOpaque)) {
+      this.#spend(OBJECT_BYTES);
+      return new PickleOpaque(callee.name, callee.makesTensor ? (opaque.tensorOf ?? opaque.name) : undefined);
+    }
     if (!(args instanceof PickleTuple)) this.#fail(`${name} is called without a tuple`);
+    this.#spend(4 * OBJECT_BYTES);
+    const spend = (values: number): void => this.#spend(values * VALUE_BYTES);
     try {
-      return callee.call(args.items) ?? this.#fail(`${name} is called with arguments that are not right`);
+      return callee.call(args.items, spend) ?? this.#fail(`${name} is called with arguments that are not right`);
     } catch (error) {
       // A check that knows what is wrong, and not where.
       if (error instanceof PickleCallError) this.#fail(`${name}: ${error.message}`);
@@ -376,28 +437,14 @@ class Machine {
   #build(state: PickleValue): void {
     const target = this.#top();
     // Attributes of a dict: PyTorch puts version numbers there.
-    if (target instanceof PickleDict) return;
+    if (target instanceof PickleDict || target instanceof PickleOpaque) return;
     if (!isObject(target) || !target.setState(state)) this.#fail('the pickle sets a state that is not right');
   }
 }
 
-/** Thrown by a global's `call` to say what is wrong. */
-export class PickleCallError extends Error {}
-
-function isGlobal(value: PickleValue): value is PickleGlobal {
-  return typeof value === 'object' && value !== null && 'name' in value;
-}
-
-function isObject(value: PickleValue): value is PickleObject {
-  return typeof value === 'object' && value !== null && 'setState' in value;
-}
-
-/** What a value is, for a message. */
-export function kindOfPickle(value: PickleValue): string {
-  if (value === null) return 'None';
-  if (value instanceof PickleDict) return 'a dict';
-  if (value instanceof PickleList) return 'a list';
-  if (value instanceof PickleTuple) return 'a tuple';
-  if (typeof value === 'object') return isGlobal(value) ? quoteName(value.name) : 'a tensor';
-  return `a ${typeof value}`;
+/** The opaque that arguments are or have among them. */
+function opaqueIn(args: PickleValue): PickleOpaque | undefined {
+  if (args instanceof PickleOpaque) return args;
+  if (!(args instanceof PickleTuple)) return undefined;
+  return args.items.find((item) => item instanceof PickleOpaque);
 }

@@ -1,4 +1,6 @@
-import type { ByteCursor } from '../bytes/cursor.js';
+import { checked, damaged } from '../bytes/checked.js';
+import { crc32 } from '../bytes/crc32.js';
+import type { ByteCursor, DataReader } from '../bytes/cursor.js';
 import { type StorageFile, StorageSource } from '../bytes/storages.js';
 import type { Storage, ViewEntry } from '../bytes/view.js';
 import {
@@ -13,15 +15,15 @@ import {
 } from '../bytes/zip.js';
 import { quoteName } from '../safetensors/header.js';
 import { TorchContext } from './allowed.js';
-import { stateDictOf } from './state-dict.js';
+import { stateDictOf, type TorchOptions } from './state-dict.js';
 import type { TorchStorage } from './tensor.js';
 import { readPickle } from './unpickle.js';
 
 /*
  * PyTorch's zip format, since 1.6: NAME/data.pkl is the pickle, NAME/data/KEY the bytes of each storage, uncompressed,
  * NAME/byteorder is 'little'. The pickle comes first, so that a stream can be read too; there, as PyTorch writes it,
- * an entry's size comes after its data, and the pickle says how long each storage is. Checksums are not compared, as
- * by PyTorch, which can be told to write none.
+ * an entry's size comes after its data, and the pickle says how long each storage is. The pickle's checksum is
+ * compared; those of storages, which PyTorch itself does not look at, on request.
  */
 
 const PICKLE = 'data.pkl';
@@ -31,8 +33,8 @@ const MAX_SMALL_BYTES = 2 ** 16;
 const MAX_ENTRIES = 2 ** 14;
 
 /** @throws VGGNetError `INVALID_WEIGHTS_FILE` */
-export async function openTorchZip(cursor: ByteCursor): Promise<StorageSource> {
-  return cursor.canSeek ? openSeekable(cursor) : openStream(cursor);
+export async function openTorchZip(cursor: ByteCursor, options: TorchOptions = {}): Promise<StorageSource> {
+  return cursor.canSeek ? openSeekable(cursor, options) : openStream(cursor, options);
 }
 
 /** Whether this is the pickle of an archive: at its top, or in its one folder. */
@@ -63,7 +65,7 @@ function refuseScript(cursor: ByteCursor, name: string, root: string): void {
   }
 }
 
-async function openSeekable(cursor: ByteCursor): Promise<StorageSource> {
+async function openSeekable(cursor: ByteCursor, options: TorchOptions): Promise<StorageSource> {
   const byName = new Map((await readDirectory(cursor)).map((entry) => [entry.name, entry]));
   const pickles = [...byName.keys()].filter(isTorchPickle);
   const [pickle] = pickles;
@@ -87,10 +89,15 @@ async function openSeekable(cursor: ByteCursor): Promise<StorageSource> {
   await seekEntry(cursor, pickleEntry);
   const start = cursor.position;
   const context = new TorchContext();
-  const entries = stateDictOf(await readPickle(cursor, context), cursor);
+  let crc = 0;
+  const object = await readPickle(cursor, context, (bytes) => {
+    crc = crc32(bytes);
+  });
   if (cursor.position - start !== pickleEntry.size) {
     cursor.fail(`the pickle ends at byte ${cursor.position}, its entry at ${start + pickleEntry.size}`);
   }
+  checkCrc(cursor, pickleEntry.name, crc, pickleEntry.crc);
+  const entries = stateDictOf(object, cursor, options.key);
   const places = new Map<Storage, ZipEntry>();
   for (const storage of context.storages.values()) {
     const name = `${root}data/${storage.key}`;
@@ -106,8 +113,17 @@ async function openSeekable(cursor: ByteCursor): Promise<StorageSource> {
     async *storages(wanted) {
       const sorted = [...wanted].sort((a, b) => placeOf(a).headerOffset - placeOf(b).headerOffset);
       for (const storage of sorted) {
-        await seekEntry(cursor, placeOf(storage));
-        yield { storage, data: cursor };
+        const entry = placeOf(storage);
+        await seekEntry(cursor, entry);
+        if (!options.verify) {
+          yield { storage, data: cursor };
+          continue;
+        }
+        const start = cursor.position;
+        const data = checked(cursor);
+        yield { storage, data };
+        await data.skip(start + entry.size - cursor.position);
+        checkCrc(cursor, entry.name, data.crc(), entry.crc);
       }
     },
   };
@@ -115,12 +131,17 @@ async function openSeekable(cursor: ByteCursor): Promise<StorageSource> {
   return new StorageSource(file, cursor);
 }
 
+/** PyTorch can be told to write no checksums (`torch.serialization.set_crc32_options`), which are then 0. */
+function checkCrc(cursor: ByteCursor, name: string, got: number, expected: number): void {
+  if (expected !== 0 && got !== expected) cursor.fail(damaged(`entry ${quoteName(name)}`, got, expected));
+}
+
 function checkStorageSize(cursor: ByteCursor, name: string, size: number, storage: Storage): void {
   if (size === storage.byteLength) return;
   cursor.fail(`entry ${quoteName(name)} has ${size} bytes, and the pickle asks for ${storage.byteLength}`);
 }
 
-async function openStream(cursor: ByteCursor): Promise<StorageSource> {
+async function openStream(cursor: ByteCursor, options: TorchOptions): Promise<StorageSource> {
   const first = await readLocalHeader(cursor);
   if (!first || !isTorchPickle(first.name)) {
     return cursor.fail(
@@ -130,16 +151,30 @@ async function openStream(cursor: ByteCursor): Promise<StorageSource> {
   checkStored(cursor, first.name, first.method);
   const start = cursor.position;
   const context = new TorchContext();
-  const entries = stateDictOf(await readPickle(cursor, context), cursor);
+  let crc = 0;
+  const object = await readPickle(cursor, context, (bytes) => {
+    crc = crc32(bytes);
+  });
+  const entries = stateDictOf(object, cursor, options.key);
   const size = cursor.position - start;
   if (first.size !== undefined && first.size !== size) {
     cursor.fail(`the pickle ends at byte ${cursor.position}, its entry at ${start + first.size}`);
   }
-  await readDescriptor(cursor, first, size);
+  checkCrc(cursor, first.name, crc, await readDescriptor(cursor, first, size));
   const root = rootOf(first.name);
   const byName = new Map([...context.storages.values()].map((storage) => [`${root}data/${storage.key}`, storage]));
   const seen: Seen[] = [{ header: first, size }];
-  return new StorageSource({ entries, storages: (wanted) => walkStream(cursor, root, byName, seen, wanted) }, cursor);
+  const walk = { cursor, root, byName, seen, verify: options.verify === true };
+  return new StorageSource({ entries, storages: (wanted) => walkStream(walk, wanted) }, cursor);
+}
+
+/** What is known of a stream behind its pickle. */
+interface StreamWalk {
+  readonly cursor: ByteCursor;
+  readonly root: string;
+  readonly byName: ReadonlyMap<string, TorchStorage>;
+  readonly seen: Seen[];
+  readonly verify: boolean;
 }
 
 interface Seen {
@@ -148,12 +183,9 @@ interface Seen {
 }
 
 async function* walkStream(
-  cursor: ByteCursor,
-  root: string,
-  byName: ReadonlyMap<string, TorchStorage>,
-  seen: Seen[],
+  { cursor, root, byName, seen, verify }: StreamWalk,
   wanted: ReadonlySet<Storage>,
-): AsyncGenerator<{ storage: Storage; data: ByteCursor }, void, undefined> {
+): AsyncGenerator<{ storage: Storage; data: DataReader }, void, undefined> {
   const names = new Set(seen.map(({ header }) => header.name));
   for (;;) {
     const header = await readLocalHeader(cursor);
@@ -170,19 +202,24 @@ async function* walkStream(
     const start = cursor.position;
     const storage = byName.get(name);
     let size: number;
+    let crc: number | undefined;
     if (storage) {
       size = storage.byteLength;
       checkStorageSize(cursor, name, header.size ?? size, storage);
-      if (wanted.has(storage)) yield { storage, data: cursor };
+      const summed = verify ? checked(cursor) : undefined;
+      const data = summed ?? cursor;
+      if (wanted.has(storage)) yield { storage, data };
       const left = start + size - cursor.position;
-      if ((await cursor.skip(left)) < left)
+      if ((await data.skip(left)) < left)
         cursor.fail(`ends early at byte ${cursor.position}, in entry ${quoteName(name)}`);
+      crc = summed?.crc();
     } else {
       const bytes = await takeSmall(cursor, header);
       size = bytes.length;
       if (name === `${root}byteorder`) checkByteOrder(cursor, name, bytes);
     }
-    await readDescriptor(cursor, header, size);
+    const expected = await readDescriptor(cursor, header, size);
+    if (crc !== undefined) checkCrc(cursor, name, crc, expected);
     seen.push({ header, size });
   }
   checkDirectory(cursor, await readRest(cursor), seen);

@@ -1,0 +1,49 @@
+import { VGGNetError } from '../../errors.js';
+import { nodeFs } from '../../platform/node.js';
+import { openBytes, type WeightsInput } from '../bytes/bytes.js';
+import { ByteCursor } from '../bytes/cursor.js';
+import { spool } from '../bytes/spool.js';
+import { quoteName } from '../safetensors/header.js';
+import type { OpenExternal } from './open.js';
+
+/** Values that an ONNX file keeps in files beside it: one file, or each by its relative path. */
+export type ExternalData = WeightsInput | Readonly<Record<string, WeightsInput>>;
+
+/**
+ * Finds the files beside a model: those that the caller gave, or those in the model's folder.
+ * @param model where the model came from
+ */
+export function externalOpener(
+  model: WeightsInput,
+  { externalData, signal }: { externalData?: ExternalData | undefined; signal?: AbortSignal | undefined },
+): OpenExternal {
+  return async (location) => {
+    const given = isRecord(externalData) ? externalData[location] : externalData;
+    const input = given ?? besideOf(model, location);
+    if (input === undefined) {
+      throw new VGGNetError(
+        'INVALID_ARGUMENT',
+        `The model's values are in ${quoteName(location)}, a file beside it. Give that file by the option externalData`,
+      );
+    }
+    const bytes = await openBytes(input, signal);
+    return new ByteCursor(bytes.seek ? bytes : await spool(bytes, { signal }), { signal });
+  };
+}
+
+/** A path in the folder of a model that is a file. */
+function besideOf(model: WeightsInput, location: string): string | URL | undefined {
+  if (!nodeFs()) return undefined;
+  if (model instanceof URL) return model.protocol === 'file:' ? new URL(encodeURI(location), model) : undefined;
+  if (typeof model !== 'string') return undefined;
+  if (/^file:/i.test(model) && URL.canParse(model)) return new URL(encodeURI(location), model);
+  if (/^(?:https?|data|blob):/i.test(model)) return undefined;
+  const path = globalThis.process.getBuiltinModule('node:path');
+  return path.join(path.dirname(model), location);
+}
+
+function isRecord(value: ExternalData | undefined): value is Readonly<Record<string, WeightsInput>> {
+  return (
+    typeof value === 'object' && value !== null && Object.getPrototypeOf(Object.getPrototypeOf(value) ?? {}) === null
+  );
+}
