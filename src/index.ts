@@ -14,7 +14,6 @@ export { imageToTensor, preprocess } from './image/preprocess.js';
 export type { ImagePreset } from './image/preset.js';
 export { CAFFE_PRESET, IMAGENET_PRESET } from './image/preset.js';
 export type { RawImage } from './image/raw-image.js';
-export type { Prediction } from './model/classify.js';
 export type { IncompatibleKeys } from './model/load.js';
 export type {
   ClassifyOptions,
@@ -28,6 +27,7 @@ export type {
   PrecisionOption,
   PrecisionOptions,
 } from './model/options.js';
+export type { Prediction } from './model/predictions.js';
 export type { LayerSummary, ModelSummary, Profile } from './model/summary.js';
 export type { Builder } from './model.js';
 export { VGGNet, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn } from './model.js';

@@ -3,6 +3,7 @@ import type { ByteSource, WeightsInput } from './bytes/bytes.js';
 import { ByteCursor } from './bytes/cursor.js';
 import { spool } from './bytes/spool.js';
 import { openNpz } from './numpy/npz.js';
+import type { OpenBytes } from './onnx/external.js';
 import { type OpenOptions, openSafetensors } from './safetensors/open.js';
 import type { WeightSource } from './source.js';
 import { openTorchLegacy } from './torch/legacy.js';
@@ -14,6 +15,7 @@ type Format = 'safetensors' | 'torch zip' | 'torch legacy' | 'npz' | 'onnx';
  * Opens a file that is not plainly safetensors, as `openWeights` does.
  * @param start its first bytes
  * @param input where the bytes come from, to find files beside it
+ * @param open opens such a file
  * @throws VGGNetError `INVALID_WEIGHTS_FILE` for a file of another kind, and as the formats' readers
  */
 export async function openOther(
@@ -21,6 +23,7 @@ export async function openOther(
   bytes: ByteSource,
   options: OpenOptions,
   input: WeightsInput,
+  open: OpenBytes,
 ): Promise<WeightSource> {
   const format = formatOf(start, bytes.label);
   if (format === 'safetensors') return openSafetensors(bytes, options);
@@ -38,7 +41,7 @@ export async function openOther(
         import('./onnx/open.js'),
         import('./onnx/external.js'),
       ]);
-      return openOnnx(cursor, externalOpener(input, options));
+      return openOnnx(cursor, externalOpener(input, open, options));
     }
   }
 }

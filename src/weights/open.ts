@@ -46,7 +46,7 @@ async function openFormat(bytes: ByteSource, options: OpenOptions, input: Weight
   }
   // On demand: most files are of the first kind, and the readers of all others are larger than the rest together.
   const { openOther } = await import('./formats.js');
-  return openOther(start, all, options, input);
+  return openOther(start, all, options, input, openBytes);
 }
 
 async function readStart(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
