@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { defineConfig } from 'tsup';
 import { forBundlers, withTypes } from './scripts/annotate.js';
@@ -20,6 +20,18 @@ const notices: Plugin = {
     });
   },
 };
+
+/** The image decoders, of which only the WebAssembly is used. */
+function copyCodecs(): void {
+  mkdirSync('dist/codecs', { recursive: true });
+  for (const [name, file] of Object.entries({
+    jpeg: '@cwasm/jpeg-turbo/jpeg-turbo.wasm',
+    webp: '@cwasm/webp/webp.wasm',
+  })) {
+    copyFileSync(join('node_modules', file), `dist/codecs/${name}.wasm`);
+    addBundled(join('node_modules', file));
+  }
+}
 
 /** Takes another module for some of the library's, by their paths in src/ without the suffix. */
 const replace = (modules: Readonly<Record<string, string>>): Plugin => ({
@@ -85,11 +97,21 @@ const workerd: LibraryOptions = {
   entries: { workerd: 'src/index.ts', 'workerd-serve': 'src/serve/index.ts' },
   main: 'workerd',
   prefix: 'workerd-',
-  replace: { 'platform/assets': 'platform/assets-workerd', 'platform/embedded': 'platform/embedded-apart' },
+  replace: {
+    'platform/assets': 'platform/assets-workerd',
+    'platform/codecs': 'platform/codecs-workerd',
+    'platform/embedded': 'platform/embedded-apart',
+  },
 };
 
 // Alone: it needs nothing but itself.
 const worker: LibraryOptions = { entries: { worker: 'src/wasm/workers/worker.ts' }, main: 'worker', prefix: 'worker-' };
+
+const codecWorker: LibraryOptions = {
+  entries: { 'codec-worker': 'src/image/own/worker.ts' },
+  main: 'codec-worker',
+  prefix: 'codec-worker-',
+};
 
 const types: Options = {
   entry: library.entries,
@@ -111,7 +133,11 @@ const inline: Options = {
   esbuildPlugins: [
     shaders,
     notices,
-    replace({ 'platform/assets': 'platform/assets-inline', 'platform/embedded': 'platform/embedded-apart' }),
+    replace({
+      'platform/assets': 'platform/assets-inline',
+      'platform/codecs': 'platform/codecs-inline',
+      'platform/embedded': 'platform/embedded-apart',
+    }),
     embed,
   ],
 };
@@ -126,7 +152,7 @@ const command: Options = {
   sourcemap: true,
   external: ['sharp'],
   // Bundled, so that the package needs nothing else installed.
-  noExternal: ['commander', 'cli-progress', 'hono', '@hono/node-server'],
+  noExternal: ['commander', 'cli-progress', 'hono', /^@remix-run\//],
   removeNodeProtocol: false,
   // The bundled CommonJS packages load Node's modules by `require`, which an ES module has to make.
   banner: { js: "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);" },
@@ -134,7 +160,8 @@ const command: Options = {
 };
 
 const config: Config = defineConfig(async () => {
-  for (const options of [library, workerd, worker]) {
+  copyCodecs();
+  for (const options of [library, workerd, worker, codecWorker]) {
     for (const path of await bundleLibrary(options)) addBundled(path);
   }
   return [types, inline, command];

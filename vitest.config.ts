@@ -16,9 +16,10 @@ const shaders: Plugin = {
 /** Files that take minutes. */
 const LONG = [
   'test/cli/serve-load.test.ts',
-  'test/kernels.test.ts',
   'test/networks-slow.test.ts',
   'test/networks.test.ts',
+  'test/ops/conv2d.test.ts',
+  'test/ops/linear.test.ts',
   'test/webgpu/fp16.test.ts',
 ];
 
@@ -37,9 +38,15 @@ const config: ViteUserConfig = defineConfig({
   plugins: [shaders],
   resolve: {
     alias: [
+      // Tests run the sources. Those of the package, of runtimes and of bundles import dist/ by its path.
+      { find: /^vggnet$/, replacement: fileURLToPath(new URL('src/index.ts', import.meta.url)) },
       {
         find: /^.*\/platform\/assets\.js$/,
         replacement: fileURLToPath(new URL('test/support/assets.ts', import.meta.url)),
+      },
+      {
+        find: /^.*\/platform\/codecs\.js$/,
+        replacement: fileURLToPath(new URL('test/support/codecs.ts', import.meta.url)),
       },
       {
         find: /^.*\/platform\/embedded\.js$/,

@@ -8,7 +8,9 @@ const biome = createRequire(import.meta.url).resolve('@biomejs/biome/bin/biome')
 const check = process.argv.includes('--check');
 let failed = false;
 
-const paths = ['assembly', 'bench/assembly'].flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`));
+const paths = ['assembly', 'bench/assembly'].flatMap((folder) =>
+  readdirSync(folder).map((name) => `${folder}/${name}`),
+);
 for (const path of paths.filter((name) => name.endsWith('.ts'))) {
   const source = readFileSync(path, 'utf8');
   const input = source.replace(/^@(inline|external\(.*\))$/gm, '//@$1');

@@ -1,22 +1,23 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 /*
- * A small minifier for the shaders of this package, which the build runs: it drops comments and spaces, and gives what
- * a shader declares short names. Entry points and override constants keep theirs, which src/webgpu/ops/ says to the GPU.
+ * A small minifier for the shaders of this package, which the build runs. It drops comments and spaces, and shortens
+ * the names that a shader declares. Entry points and override constants keep theirs, since src/webgpu/ops/ refers to
+ * them.
  *
- * A name gets one other name wherever it stands, in all shaders, so that lines which they share stay the same and
- * compress well, and what shadows what does too. Names that never meet in one function may get the same. Members of
- * structs have names of their own, as they are only ever behind a dot.
+ * A name gets the same short name in all shaders, so that lines which they share stay equal and compress well, and so
+ * that shadowing is preserved. Names that never occur in the same function may share a short name. Members of structs
+ * have a namespace of their own, since they only occur after a dot.
  */
 
 const TOKEN = /\/\*[\s\S]*?\*\/|\/\/.*|\s+|[A-Za-z_]\w*|\d[\w.]*|\/=?|[-+&|<>=!^%~*]+|./g;
 const SPACE = /^(?:\s|\/\*|\/\/)/;
 const WORD = /^[A-Za-z_]/;
 const OPERATOR = /^[-+&|<>=!^%~*/]/;
-/** How vectors name their components. */
+/** The components of vectors. */
 const SWIZZLE = /^(?:[xyzw]{1,4}|[rgba]{1,4})$/;
 
-/** For each token of a shader, whether it names something that the shader declares, and of which kind. */
+/** What a token names: a declaration of the shader, a member of a struct, or neither. */
 type Kind = 'name' | 'member' | undefined;
 
 interface Parsed {
@@ -24,10 +25,10 @@ interface Parsed {
   readonly kinds: readonly Kind[];
 }
 
-/** The short names for those of a source. */
+/** The short name of each declared name. */
 export type ShortNames = Readonly<Record<'name' | 'member', ReadonlyMap<string, string>>>;
 
-/** The text of a file in shaders/ in fewer bytes, for the same program. */
+/** Minifies a file of shaders/. */
 export function minifiedShader(path: string | URL): string {
   ofAllShaders ??= shortNames(readdirSync('shaders').map((file) => readFileSync(`shaders/${file}`, 'utf8')));
   return minifyWGSL(readFileSync(path, 'utf8'), ofAllShaders);
@@ -35,7 +36,7 @@ export function minifiedShader(path: string | URL): string {
 
 let ofAllShaders: ShortNames | undefined;
 
-/** A shader's text in fewer bytes, for the same program. */
+/** Minifies the text of a shader. */
 export function minifyWGSL(text: string, names: ShortNames = shortNames([text])): string {
   const { tokens, kinds } = parse(text);
   return (
@@ -44,13 +45,13 @@ export function minifyWGSL(text: string, names: ShortNames = shortNames([text]))
         const kind = kinds[i];
         return (kind && names[kind].get(token)) ?? token;
       })
-      // The last comma of a list.
+      // Trailing commas.
       .filter((token, i) => !(token === ',' && /^[)}]/.test(tokens[i + 1] ?? '')))
       .reduce((line, token) => line + (needsSpace(line, token) ? ' ' : '') + token, '')
   );
 }
 
-/** Two words, or two operators that could be read as one. */
+/** True between two words, and between two operators that would join. */
 function needsSpace(before: string, token: string): boolean {
   const last = before.slice(-1);
   return (/\w/.test(last) && /^\w/.test(token)) || (OPERATOR.test(last) && OPERATOR.test(token));
@@ -60,10 +61,10 @@ function parse(text: string): Parsed {
   const tokens = (text.match(TOKEN) ?? []).filter((token) => !SPACE.test(token));
   const names = new Set<string>();
   const members = new Set<string>();
-  /** What the pipelines are made by. */
+  /** Names that pipelines refer to. */
   const kept = new Set<string>();
   let inStruct = false;
-  const places = tokens.map((token, i) => {
+  const candidates = tokens.map((token, i) => {
     if (token === 'struct' || token === '}') inStruct = token === 'struct';
     if (!WORD.test(token) || isOfAttribute(tokens, i)) return undefined;
     const isTyped = tokens[i + 1] === ':' && token !== 'default';
@@ -77,7 +78,7 @@ function parse(text: string): Parsed {
   const declared = { name: names, member: members };
   return {
     tokens,
-    kinds: places.map((place, i) => (place && declared[place].has(tokens[i] as string) ? place : undefined)),
+    kinds: candidates.map((kind, i) => (kind && declared[kind].has(tokens[i] as string) ? kind : undefined)),
   };
 }
 
@@ -86,38 +87,38 @@ function isOfAttribute(tokens: readonly string[], i: number): boolean {
   return tokens[i - 1] === '@' || (tokens[i - 1] === '(' && tokens[i - 2] === 'builtin' && tokens[i - 3] === '@');
 }
 
-/** True for an override constant and, as a function with attributes, an entry point. */
+/** True for an override constant, and for an entry point, which is a function with attributes. */
 function isKept(tokens: readonly string[], i: number): boolean {
   const before = tokens[i - 1];
   return before === 'override' || (before === 'fn' && (tokens[i - 2] === ')' || tokens[i - 3] === '@'));
 }
 
-/** True for the name behind `let`, `var<storage, read>`, and the like. */
+/** True for the name after `let`, `var<storage, read>` and the like. */
 function isDeclared(tokens: readonly string[], i: number): boolean {
   const before = tokens[i - 1] ?? '';
   if (before === '>') return tokens[tokens.lastIndexOf('<', i) - 1] === 'var';
   return ['let', 'const', 'var', 'fn', 'struct', 'alias'].includes(before);
 }
 
-/** Short names for all that these shaders declare. */
+/** Short names for all declarations of these shaders. */
 function shortNames(texts: readonly string[]): ShortNames {
   const shaders = texts.map(parse);
-  // What stays in one of them is no name in any.
-  const taken = new Set(shaders.flatMap(({ tokens, kinds }) => tokens.filter((_, i) => !kinds[i])));
-  const ofKind = (wanted: Kind, { tokens, kinds }: Parsed): string[] => tokens.filter((_, i) => kinds[i] === wanted);
+  // A token that one shader keeps is not a short name in any.
+  const reserved = new Set(shaders.flatMap(({ tokens, kinds }) => tokens.filter((_, i) => !kinds[i])));
+  const ofKind = (kind: Kind, { tokens, kinds }: Parsed): string[] => tokens.filter((_, i) => kinds[i] === kind);
   return {
     name: shorten(
       shaders.flatMap((shader) => scopesOf(shader).map((scope) => ofKind('name', scope))),
-      taken,
+      reserved,
     ),
     member: shorten(
       shaders.map((shader) => ofKind('member', shader)),
-      taken,
+      reserved,
     ),
   };
 }
 
-/** What stands in each function, from its parameters on, and what stands in none. */
+/** The tokens of each function, from its parameters on, and those outside of all functions. */
 function scopesOf({ tokens, kinds }: Parsed): Parsed[] {
   let last = 0;
   let scope = 0;
@@ -129,24 +130,24 @@ function scopesOf({ tokens, kinds }: Parsed): Parsed[] {
     if (token === '}' && --depth === 0) scope = 0;
     return own;
   });
-  return Array.from({ length: last + 1 }, (_, wanted) => {
-    const isIn = (_: unknown, i: number): boolean => scopes[i] === wanted;
+  return Array.from({ length: last + 1 }, (_, index) => {
+    const isIn = (_: unknown, i: number): boolean => scopes[i] === index;
     return { tokens: tokens.filter(isIn), kinds: kinds.filter(isIn) };
   });
 }
 
-/** The shortest names for the most frequent ones, which differ within a scope. */
-function shorten(scopes: readonly (readonly string[])[], taken: ReadonlySet<string>): Map<string, string> {
+/** Gives the shortest names to the most frequent ones; names in the same scope differ. */
+function shorten(scopes: readonly (readonly string[])[], reserved: ReadonlySet<string>): Map<string, string> {
   const counts = new Map<string, number>();
   for (const name of scopes.flat()) counts.set(name, (counts.get(name) ?? 0) + 1);
   const letters = Array.from('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ');
-  // None of them is a word of WGSL.
+  // None of them is a keyword of WGSL.
   const free = ['', 0, 1, 2, 3, 4, 5, 6, 7, 8, 9].flatMap((digit) => letters.map((letter) => `${letter}${digit}`));
   const short = new Map<string, string>();
   for (const name of [...counts.keys()].sort((a, b) => (counts.get(b) ?? 0) - (counts.get(a) ?? 0))) {
     const near = new Set(scopes.filter((scope) => scope.includes(name)).flat());
     const used = new Set([...near].map((other) => short.get(other)));
-    short.set(name, free.find((one) => !taken.has(one) && !used.has(one)) ?? name);
+    short.set(name, free.find((one) => !reserved.has(one) && !used.has(one)) ?? name);
   }
   return short;
 }

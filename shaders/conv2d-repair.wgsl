@@ -1,10 +1,10 @@
 /*
- * What Winograd's method leaves as NaN, convolved directly: there one value of the input that is not finite takes the
- * whole tile with it, and PyTorch has it only where it is read. shaders/winograd.wgsl makes a tile NaN whose results
- * are not all finite, so that nothing of it is overlooked.
- *
- * x (N, H, W, CP), packed weights [3][3][CP][OCP] → y (N, H, W, OCP), or pooled (N, ⌊H/2⌋, ⌊W/2⌋, OCP): only values
- * that are NaN are written. It reads y once and does nothing else where all is finite.
+ * Direct 3×3 convolution of the values that Winograd's method left as NaN:
+ *   x (N, H, W, CP), packed weights [3][3][CP][OCP] → y (N, H, W, OCP), or pooled (N, ⌊H/2⌋, ⌊W/2⌋, OCP)
+ *   y[n, i, j, o] = Σ x[n, i + kh − 1, j + kw − 1, c] · w[kh, kw, c, o], · scale + bias, ReLU, 2×2 max-pool, as p says
+ * In Winograd's method one input that is not finite spreads to its whole tile; in PyTorch it only reaches the outputs
+ * that read it. shaders/winograd.wgsl makes a tile NaN if any of its results is not finite; this kernel rewrites the
+ * NaN values and leaves the rest. If all values are finite, it only reads y.
  */
 override F16: bool = false;
 
@@ -15,12 +15,11 @@ struct Params {
   w: u32,
   outHeight: u32,
   outWidth: u32,
-  channels: u32,
-  /* CP. */
-  pitch: u32,
+  inChannels: u32,
+  cp: u32,
   outChannels: u32,
   /* OCP / 4. */
-  vectors: u32,
+  ocp4: u32,
   scale: u32,
   relu: u32,
   pool: u32,
@@ -33,7 +32,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(5) var<uniform> p: Params;
 
-/* In integers, as compilers may take for granted that no value is NaN. */
+/* In integers, since compilers may assume that no value is NaN. */
 fn isNaN(u: vec4f) -> vec4<bool> {
   return (bitcast<vec4u>(u) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
 }
@@ -44,7 +43,7 @@ fn larger(s: vec4f, t: vec4f) -> vec4f {
 
 /* Four output channels of one tap and input channel. */
 fn weight(row: u32, vector: u32) -> vec4f {
-  let at = (row * p.vectors + vector) * 4u;
+  let at = (row * p.ocp4 + vector) * 4u;
   if (F16) {
     return vec4f(unpack2x16float(weights[at / 2u]), unpack2x16float(weights[at / 2u + 1u]));
   }
@@ -59,9 +58,9 @@ fn convolve(n: u32, row: u32, column: u32, vector: u32) -> vec4f {
     if (i >= p.h || j >= p.w) {
       continue;
     }
-    let base = ((n * p.h + i) * p.w + j) * p.pitch;
-    for (var c = 0u; c < p.channels; c++) {
-      sum += x[base + c] * weight(tap * p.pitch + c, vector);
+    let base = ((n * p.h + i) * p.w + j) * p.cp;
+    for (var c = 0u; c < p.inChannels; c++) {
+      sum += x[base + c] * weight(tap * p.cp + c, vector);
     }
   }
   if (p.scale > 0u) {
@@ -83,10 +82,10 @@ fn repair(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gro
   if (!any(isNaN(y[i]))) {
     return;
   }
-  let vector = i % p.vectors;
-  let column = i / p.vectors % p.outWidth;
-  let row = i / p.vectors / p.outWidth % p.outHeight;
-  let n = i / p.vectors / p.outWidth / p.outHeight;
+  let vector = i % p.ocp4;
+  let column = i / p.ocp4 % p.outWidth;
+  let row = i / p.ocp4 / p.outWidth % p.outHeight;
+  let n = i / p.ocp4 / p.outWidth / p.outHeight;
   var sum: vec4f;
   if (p.pool > 0u) {
     let above = larger(convolve(n, 2u * row, 2u * column, vector), convolve(n, 2u * row, 2u * column + 1u, vector));

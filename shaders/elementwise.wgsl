@@ -1,11 +1,16 @@
-/* Value by value over an activation, four at a time; one thread a vector. */
+/*
+ * Operations on each value of an activation, x (N, H, W, CP) → y (N, H, W, CP), float32; one thread a vector of four.
+ *   relu     y = x < 0 ? 0 : x
+ *   dropout  y = x · (draw(index) < threshold ? 0 : scale), where index is row-major in (N, C, H, W)
+ * The hash of `draw` is lowbias32 by Chris Wellons ("Prospecting for Hash Functions", 2018).
+ */
 struct Params {
   count: u32,
-  /* dropout only */
+  /* Of dropout only, from here on: CP / 4. */
   c4: u32,
   c: u32,
   hw: u32,
-  start: u32,
+  base: u32,
   threshold: u32,
   scale: f32,
 }
@@ -14,7 +19,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(2) var<uniform> p: Params;
 
-/* Negative values become 0. In integers, so that NaN stays: compilers may take for granted that there is none. */
+/* Compared as integers, so that NaN stays: compilers may assume that no value is NaN. */
 @compute @workgroup_size(64)
 fn relu(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
@@ -24,15 +29,14 @@ fn relu(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
 }
 
-/* The draw of src/dropout.ts for the values of these indices. */
+/* The same numbers as `dropoutHash` in src/program/dropout.ts. */
 fn draw(index: vec4u) -> vec4u {
-  var v = index + vec4u(p.start);
+  var v = index + vec4u(p.base);
   v = (v ^ (v >> vec4u(16u))) * 0x7feb352du;
   v = (v ^ (v >> vec4u(15u))) * 0x846ca68bu;
   return (v ^ (v >> vec4u(16u))) >> vec4u(8u);
 }
 
-/* y = x · (dropped ? 0 : scale), by the row-major index in (N, C, H, W). */
 @compute @workgroup_size(64)
 fn dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;

@@ -1,30 +1,37 @@
 /*
- * Products of matrices, and 3×3 convolution as one (implicit GEMM): Y[M][N] = A[M][K] · B[K][N], then
- * · scale + bias, ReLU, 2×2 max-pool, as p says. What the inner loop needs is an override constant, and the rest is not,
- * so that a network needs few pipelines. Sizes in p with a 4 count vectors of 4.
+ * Matrix product, and 3×3 convolution as one (implicit GEMM): Y[M][N] = A[M][K] · B[K][N], then · scale + bias, ReLU,
+ * 2×2 max-pool, as p says. Float32, row-major; B is float32 or float16. Only the constants of the inner loop are
+ * override constants, so that a network needs few pipelines. Sizes in p with a 4 count vectors of 4 values.
+ * Sources: Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing",
+ * 2006, for convolution as a matrix product; Goto and van de Geijn, "Anatomy of High-Performance Matrix
+ * Multiplication", 2008, for the blocking.
  *
- * FORM 0  conv2d: A is an activation (N, H, W, CP). Row m is an output pixel, and column k = (kh, kw, c), so that a
- *         tile of A is read straight from the image; what lies outside is zero. B is [3][3][CP][OCP]. With p.pool the
- *         rows 4i … 4i + 3 are the window of pooled pixel i, so that one thread has all four and writes their max.
- * FORM 1  A is [M][K] and B [K][N]; the batch of Winograd's products is in workgroup_id.z.
- * FORM 2  linear: B is [N][K], turned as it is read. With p.kStep, z counts the parts of K.
+ * CONV2D  A is an activation (N, H, W, CP). Row m is an output pixel and column k is (kh, kw, c), so that a tile of
+ *         A is read straight from the image; pixels outside are zero. B is [3][3][CP][OCP]. With p.pool the rows
+ *         4i … 4i + 3 are the window of pooled pixel i, so that one thread has all four and writes their maximum.
+ * PLAIN   A is [M][K] and B [K][N]. workgroup_id.z is the point of Winograd's method.
+ * LINEAR  A is [M][K] and B [N][K], transposed as it is read. With p.kStep, workgroup_id.z is the part of K.
  *
- * A workgroup of WX × WY threads makes a tile of (WY·TM) × (WX·TN) values, TM × TN in registers of each thread. For
- * every 4·KV steps of K it brings a strip of A and one of B to workgroup memory: with 8 × 16 threads of 8 × 8, 128 × 8
- * and 8 × 64 values, 6 KiB, and 1 KiB for places of pixels, so that several workgroups fit where there are 16 or 32 KiB.
- * Each thread then reads 16 vectors for 256 multiply-adds. Loads and stores are vectors, in runs of 32 bytes and more.
- * No bank conflicts: eight neighbours (a quarter of a warp) read one vector of A, which is broadcast, and eight
- * consecutive ones of B. Registers: 64 sums, 32 of B and 4 of A, about 120 in all; named one by one, as an array with
- * a computed index may go to memory. A layer of 3 channels needs no kernel of its own: k runs over (tap, channel)
- * without gaps, so that 36 of 40 steps are of use, and writing y takes longer than the rest.
+ * A workgroup of WX × WY threads makes a tile of (WY·TM) × (WX·TN) values, TM × TN in the registers of each thread.
+ * Every 4·KV steps of K it loads a strip of A and one of B into workgroup memory: with 8 × 16 threads of 8 × 8 values,
+ * 128 × 8 and 8 × 64 values, 6 KiB, and 1 KiB for the positions of pixels, so that several workgroups fit into 16 or 32
+ * KiB. Each thread then reads 16 vectors for 256 multiply-adds. Loads and stores are vectors, in runs of at least 32
+ * bytes. No bank conflicts: eight neighbors (a quarter of a warp) read one vector of A, which is broadcast, and eight
+ * consecutive vectors of B. Registers: 64 sums, 32 of B and 4 of A, about 120 in all; they are named one by one, since
+ * an array with a computed index may go to memory. A layer of 3 channels needs no special kernel: k runs over (tap,
+ * channel) without gaps, so that 36 of 40 steps are useful, and writing y takes longer than the rest.
  */
 override WX: u32 = 8;
 override WY: u32 = 16;
 override TM: u32 = 8;
 override TN: u32 = 8;
 override KV: u32 = 2;
-override FORM: u32 = 0;
+/* CONV2D, PLAIN (which is 1) or LINEAR. */
+override KIND: u32 = 0;
 override F16: bool = false;
+
+const CONV2D = 0u;
+const LINEAR = 2u;
 
 struct Params {
   m: u32,
@@ -47,7 +54,7 @@ struct Params {
   bias: u32,
   relu: u32,
   pool: u32,
-  /* Columns that are there; those after them, up to a multiple of 4, stay 0 whatever A has, NaN included. */
+  /* Columns without the padding. The padding, up to a multiple of 4, stays 0 whatever A has, NaN included. */
   columns: u32,
 }
 
@@ -61,7 +68,7 @@ struct Params {
 /* WY·TM × KV and 4·KV × WX·TN / 4 vectors. */
 var<workgroup> tileA: array<vec4f, WY * TM * KV>;
 var<workgroup> tileB: array<vec4f, KV * WX * TN>;
-/* For each row of A its pixel's index, and its place: y · 2^16 + x. */
+/* For each row of A the pixel's index, and its position: y · 2^16 + x. */
 var<workgroup> pixels: array<vec2u, WY * TM>;
 
 /* Vector i of B. */
@@ -78,7 +85,7 @@ fn mad(c: vec4f, x: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) -> vec4f 
   return c + x.x * b0 + x.y * b1 + x.z * b2 + x.w * b3;
 }
 
-/* In integers, as compilers may take for granted that no value is NaN. */
+/* In integers, since compilers may assume that no value is NaN. */
 fn isNaN(v: vec4f) -> vec4<bool> {
   return (bitcast<vec4u>(v) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
 }
@@ -87,7 +94,7 @@ fn larger(u: vec4f, v: vec4f) -> vec4f {
   return select(select(v, u, u > v), u + v, isNaN(u) | isNaN(v));
 }
 
-/* 0 for −∞ … −0, and anything else, NaN included, as it is. */
+/* −∞ … −0 become 0; any other value stays, NaN included. */
 fn rectify(v: vec4f) -> vec4f {
   return select(v, vec4f(), (bitcast<vec4u>(v) - vec4u(0x80000000u)) <= vec4u(0x7f800000u));
 }
@@ -151,7 +158,7 @@ fn gemm(
   let m0 = group / p.across * bm;
   let n0 = group % p.across * bn4;
 
-  if (FORM == 0u) {
+  if (KIND == CONV2D) {
     for (var i = t; i < bm; i += threads) {
       let m = m0 + i;
       var q = vec2u(0u, 0xffff0000u);
@@ -202,14 +209,14 @@ fn gemm(
   var channel = kk;
   var tap = 0u;
   for (var k0 = begin; k0 < end; k0 += KV) {
-    if (FORM == 0u) {
+    if (KIND == CONV2D) {
       while (channel >= p.c4) {
         channel -= p.c4;
         tap++;
       }
       let kh = tap / 3u;
       let kw = tap % 3u;
-      /* Numbers under 0 wrap around, and are over every size. */
+      /* Numbers below 0 wrap around, and exceed every size. */
       let base = kh * p.w + kw - p.w - 1u;
       for (var j = 0u; j < bm * KV / threads; j++) {
         let i = t + j * threads;
@@ -232,7 +239,7 @@ fn gemm(
         tileA[i] = v;
       }
     }
-    if (FORM == 2u) {
+    if (KIND == LINEAR) {
       for (var i = t; i < bn4 * KV; i += threads) {
         let n = (n0 + i / KV) * 4u;
         var r0 = vec4f();

@@ -1,22 +1,20 @@
 /*
- * A picture becomes a network's input: Pillow's antialiased bilinear resize, cropped, then the preset's values.
- *
- *   across:    texture (H, W) RGBA → bytes (rows, width), each pixel's colours in one word; along the rows
- *   normalise: bytes → (1, C, height, width) float32; down the columns, then through a table of 256 values a channel
- *
- * Weights are fixed point of 22 bits, and a result is rounded to 8 bits after each pass, so that every value is the
- * one that src/image/resize.ts gives. A filter is, for each output, its first input, its count of inputs and `stride`
- * weights.
+ * Turns a picture into the input of a network: Pillow's antialiased bilinear resize, a crop, then the preset's values.
+ *   across     texture (H, W) RGBA → bytes (rows, width), the colors of a pixel in one word: filters along the rows
+ *   normalize  bytes → (1, C, height, width) float32: filters down the columns, then looks up a table of 256 values a
+ *              channel
+ * Weights are fixed point with 22 bits, and each pass rounds to 8 bits, so that every value equals that of
+ * src/image/resize.ts. The filter of an output is its first input, its count of inputs, and `stride` weights.
  */
 struct Params {
-  /* Of the resized part, and where it lies in the result; what is outside is 0. */
+  /* Of the resized part, and its position in the result; pixels outside are black. */
   width: u32,
   height: u32,
   left: u32,
   top: u32,
   outWidth: u32,
   outHeight: u32,
-  /* Rows that the first pass makes, and the first of them in the texture. */
+  /* Rows that the first pass makes, and the texture's row of the first. */
   rows: u32,
   firstRow: u32,
   stride: u32,
@@ -35,7 +33,7 @@ const HALF = 1i << 21u;
 @group(0) @binding(3) var<storage, read> table: array<f32>;
 @group(0) @binding(4) var<uniform> p: Params;
 
-fn colours(x: i32, y: i32) -> vec3i {
+fn colors(x: i32, y: i32) -> vec3i {
   let c = vec3i(textureLoad(picture, vec2i(x, y), 0).rgb * 255.0 + 0.5);
   if (p.channels == 1u) {
     return vec3i((c.r * 19595 + c.g * 38470 + c.b * 7471 + 0x8000) >> 16u);
@@ -57,14 +55,14 @@ fn across(@builtin(global_invocation_id) id: vec3u) {
   let count = weights[at + 1u];
   var sum = vec3i(HALF);
   for (var k = 0; k < count; k++) {
-    sum += colours(start + k, i32(p.firstRow + id.y)) * weights[at + 2u + u32(k)];
+    sum += colors(start + k, i32(p.firstRow + id.y)) * weights[at + 2u + u32(k)];
   }
   let c = vec3u(rounded(sum));
   line[id.y * p.width + id.x] = c.r | (c.g << 8u) | (c.b << 16u);
 }
 
 @compute @workgroup_size(8, 8)
-fn normalise(@builtin(global_invocation_id) id: vec3u) {
+fn normalize(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= p.outWidth || id.y >= p.outHeight) {
     return;
   }

@@ -1,11 +1,14 @@
-/* Between PyTorch's order (N, C, H, W) and activations (N, H, W, CP), CP being C rounded up to a multiple of 4. */
+/*
+ * Copies between PyTorch's order (N, C, H, W) and activations (N, H, W, CP), float32. CP is C rounded up to a multiple
+ * of 4; the padding channels hold 0.
+ */
 struct Params {
+  /* toNHWC: vectors of four values. toNCHW: values. */
   count: u32,
-  /* toNHWC: CP / 4. toNCHW: CP. */
   cp: u32,
   c: u32,
   hw: u32,
-  /* toNCHW: values of an image in y, at least c · hw; what is over is zero. */
+  /* toNCHW: values of an image in y, at least c · hw; those past c · hw become 0. */
   pitch: u32,
 }
 
@@ -14,16 +17,17 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> values: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params;
 
-/* One thread makes four channels of a pixel; neighbours read neighbouring pixels. */
+/* A thread makes four channels of a pixel; neighboring threads read neighboring pixels. */
 @compute @workgroup_size(64)
 fn toNHWC(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
   if (i >= p.count) {
     return;
   }
+  let c4 = p.cp / 4u;
   let pixel = i % p.hw;
-  let c = i / p.hw % p.cp * 4u;
-  let n = i / p.hw / p.cp;
+  let c = i / p.hw % c4 * 4u;
+  let n = i / p.hw / c4;
   let base = (n * p.c + c) * p.hw + pixel;
   var v = vec4f(x[base], 0, 0, 0);
   if (c + 1u < p.c) {
@@ -35,10 +39,10 @@ fn toNHWC(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gro
   if (c + 3u < p.c) {
     v.w = x[base + 3u * p.hw];
   }
-  vectors[(n * p.hw + pixel) * p.cp + c / 4u] = v;
+  vectors[(n * p.hw + pixel) * c4 + c / 4u] = v;
 }
 
-/* One thread makes one value. */
+/* A thread makes a value. */
 @compute @workgroup_size(64)
 fn toNCHW(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;

@@ -1,9 +1,9 @@
 enable subgroups;
-/* The group that a subgroup takes is the same in all its lanes, which no analysis sees. */
+/* All lanes of a subgroup have the same group of columns, which the compiler's analysis cannot see. */
 diagnostic(off, subgroup_uniformity);
 /*
- * Rows (N, K) → rows (N, M): y = x Wᵀ + b, then ReLU if asked, for few rows, as in linear.wgsl, where subgroups are
- * there. A subgroup makes 4 columns of y for BATCH rows alone: its lanes cut K among them and add up in registers,
+ * linear.wgsl for devices with subgroups: x (N, KP), W [M][KP], b (M) → y (N, MP): y = x Wᵀ + b, then an optional ReLU.
+ * A subgroup alone makes 4 columns of y for BATCH rows: its lanes partition K and add up their sums in registers,
  * without workgroup memory and without a barrier.
  */
 override F16: bool = false;
@@ -14,7 +14,7 @@ struct Params {
   n: u32,
   k4: u32,
   rows: u32,
-  /* Of this shard within y and the bias, in vectors. */
+  /* The shard's first column in y and the bias, in vectors. */
   firstColumn: u32,
   yPitch: u32,
   groups: u32,
@@ -28,7 +28,7 @@ struct Params {
 @group(0) @binding(4) var<uniform> p: Params;
 
 const SIZE = 64u;
-/* Groups of columns that a workgroup takes: one for each subgroup of 32 lanes; smaller and larger ones share alike. */
+/* Groups of columns of a workgroup: one for each subgroup of 32 lanes; subgroups of other sizes share them. */
 const GROUPS = 2u;
 var<workgroup> next: atomic<u32>;
 
@@ -58,25 +58,25 @@ fn finish(sum: vec4f, row: vec4u, n: u32, column: u32) {
 
 @compute @workgroup_size(SIZE)
 fn linear(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  /* Counted, as nothing says how a workgroup is cut into subgroups, and whether they are full. */
+  /* Counted, since nothing says how a workgroup is partitioned into subgroups, or whether they are full. */
   let lanes = subgroupAdd(1u);
   let lane = subgroupExclusiveAdd(1u);
   let units = select(p.k4, (p.k4 + 1u) / 2u, F16);
   let n = id.z * BATCH;
   let first = (id.y * groups.x + id.x) * GROUPS;
   loop {
-    /* A subgroup takes the next group of columns that none has. */
-    var taken = 0u;
+    /* A subgroup claims the next free group of columns. */
+    var claimed = 0u;
     if (lane == 0u) {
-      taken = atomicAdd(&next, 1u);
+      claimed = atomicAdd(&next, 1u);
     }
-    taken = subgroupBroadcastFirst(taken);
-    let group = first + taken;
-    if (taken >= GROUPS || group >= p.groups) {
+    claimed = subgroupBroadcastFirst(claimed);
+    let group = first + claimed;
+    if (claimed >= GROUPS || group >= p.groups) {
       break;
     }
     let row = vec4u(group * 4u) + vec4u(0u, 1u, 2u, 3u);
-    /* Rows that are not there are read as the last one, and left out at the end. */
+    /* Rows past the end are read as the last one, and dropped at the end. */
     let base = min(row, vec4u(p.rows - 1u)) * units;
     var s0 = vec4f();
     var s1 = vec4f();

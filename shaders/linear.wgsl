@@ -1,6 +1,7 @@
 /*
- * Rows (N, K) → rows (N, M): y = x Wᵀ + b, then ReLU if asked, for few rows: bound by reading W, so every weight is
- * read once, 16 bytes a thread, neighbours next to each other. W is [M][KP].
+ * Linear layer of few rows: x (N, KP), W [M][KP], b (M) → y (N, MP): y = x Wᵀ + b, then an optional ReLU. Reading W
+ * takes most of its time, so every weight is read once, 16 bytes a thread, by neighboring threads next to each other.
+ * Sums are float32; W is float32 or float16.
  */
 override F16: bool = false;
 /* Rows of x that a workgroup takes, 1 to 4. */
@@ -10,7 +11,7 @@ struct Params {
   n: u32,
   k4: u32,
   rows: u32,
-  /* Of this shard within y and the bias, in vectors. */
+  /* The shard's first column in y and the bias, in vectors. */
   firstColumn: u32,
   yPitch: u32,
   groups: u32,
@@ -24,7 +25,7 @@ struct Params {
 @group(0) @binding(4) var<uniform> p: Params;
 
 const SIZE = 64u;
-/* For each row of x, what each thread has. */
+/* The partial sums of each thread, for each row of x. */
 var<workgroup> part: array<vec4f, BATCH * SIZE>;
 
 fn rectify(v: vec4f) -> vec4f {
@@ -44,7 +45,7 @@ fn halves(q: vec2u) -> vec4f {
   return vec4f(unpack2x16float(q.x), unpack2x16float(q.y));
 }
 
-/* A workgroup makes 4 columns of y for BATCH rows: its threads cut K among them, then add up what they have. */
+/* A workgroup makes 4 columns of y for BATCH rows: its threads partition K, then add up their sums. */
 @compute @workgroup_size(SIZE)
 fn linear(
   @builtin(workgroup_id) id: vec3u,
@@ -58,7 +59,7 @@ fn linear(
   let units = select(p.k4, (p.k4 + 1u) / 2u, F16);
   let last = p.rows - 1u;
   let row = vec4u(group * 4u) + vec4u(0u, 1u, 2u, 3u);
-  /* Rows that are not there are read as the last one, and left out at the end. */
+  /* Rows past the end are read as the last one, and dropped at the end. */
   let base = min(row, vec4u(last)) * units;
   let n = id.z * BATCH;
   var s0 = vec4f();
@@ -120,7 +121,7 @@ struct Sum {
   parts: u32,
   firstColumn: u32,
   yPitch: u32,
-  /* Columns of y up to the end of this shard. */
+  /* Columns of y up to the end of the shard. */
   end: u32,
   relu: u32,
 }
@@ -129,7 +130,7 @@ struct Sum {
 @group(0) @binding(2) var<storage, read_write> total: array<vec4f>;
 @group(0) @binding(3) var<uniform> q: Sum;
 
-/* The parts of a product split along K (gemm.wgsl) → y. One thread a vector. */
+/* Adds up the parts of a product split along K (gemm.wgsl): x [parts][count] → y. A thread makes a vector. */
 @compute @workgroup_size(64)
 fn sum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;

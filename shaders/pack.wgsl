@@ -1,15 +1,16 @@
 /*
- * A piece of a parameter, in the file's order, to its place in the packed form (see src/webgpu/ops/pack.ts), and back.
- * One thread a value.
+ * Copies a piece of a parameter from PyTorch's order to its packed layout, and back; a thread copies a value.
+ *   conv weight (OC, C, 3, 3) → [3][3][CP][OCP], any other (rows, columns) → [rows][pitch]
+ * float32, or float16 two to a word. src/webgpu/ops/pack.ts says which parameter is packed how.
  */
 override CONV: bool = false;
 
 struct Params {
-  /* Index in the parameter, or its shard, of the first value; how many; index of the first within `values`. */
+  /* Index of the first value in the parameter or shard; how many; index of the first within `values`. */
   first: u32,
   count: u32,
   at: u32,
-  /* Values of a row, and the same as stored; conv2d: C and CP, and OCP. */
+  /* Values of a row, and of a row as stored. conv2d: C, CP and OCP. */
   columns: u32,
   pitch: u32,
   rows: u32,
@@ -21,8 +22,8 @@ struct Params {
 @group(0) @binding(0) var<storage, read_write> plain: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params;
 
-/* Where value i of the parameter goes. */
-fn place(i: u32) -> u32 {
+/* The index of the parameter's value i in the packed layout. */
+fn packedIndex(i: u32) -> u32 {
   if (CONV) {
     let tap = i % 9u;
     let c = i / 9u % p.columns;
@@ -32,7 +33,7 @@ fn place(i: u32) -> u32 {
   return i / p.columns * p.pitch + i % p.columns;
 }
 
-/* To float16 with round to nearest, ties to even, in integers: what pack2x16float rounds to is not the same everywhere. */
+/* To float16, rounded to nearest, ties to even; in integers, since pack2x16float's rounding depends on the device. */
 fn half(value: f32) -> u32 {
   let bits = bitcast<u32>(value);
   let sign = (bits >> 16u) & 0x8000u;
@@ -59,7 +60,7 @@ fn half(value: f32) -> u32 {
 fn pack(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
   if (i < p.count) {
-    packed[place(p.first + i)] = values[p.at + i];
+    packed[packedIndex(p.first + i)] = values[p.at + i];
   }
 }
 
@@ -67,9 +68,9 @@ fn pack(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 fn packF16(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
   if (i < p.count) {
-    let to = place(p.first + i);
+    let to = packedIndex(p.first + i);
     let shift = (to & 1u) * 16u;
-    /* The other half of the word is another thread's, or another piece's. */
+    /* The other half of the word belongs to another thread or piece. */
     atomicAnd(&halves[to >> 1u], 0xffff0000u >> shift);
     atomicOr(&halves[to >> 1u], half(values[p.at + i]) << shift);
   }
@@ -79,7 +80,7 @@ fn packF16(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 fn unpack(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
   if (i < p.count) {
-    plain[p.at + i] = packed[place(p.first + i)];
+    plain[p.at + i] = packed[packedIndex(p.first + i)];
   }
 }
 
@@ -87,7 +88,7 @@ fn unpack(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gro
 fn unpackF16(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
   if (i < p.count) {
-    let base = place(p.first + i);
+    let base = packedIndex(p.first + i);
     let both = unpack2x16float(atomicLoad(&halves[base >> 1u]));
     plain[p.at + i] = select(both.x, both.y, (base & 1u) == 1u);
   }

@@ -1,11 +1,12 @@
 /*
- * Rows (N, F) → y[n, f] = exp(x[n, f] − max x[n]) / Σ exp(x[n, g] − max x[n]). One workgroup a row.
- * A row with NaN or +∞, or of −∞ only, becomes NaN, which is found and written in integers: compilers may take for
- * granted that there is neither.
+ * Softmax of rows x (N, F) → y (N, F), float32: y[n, f] = exp(x[n, f] − max x[n]) / Σ_g exp(x[n, g] − max x[n]). A
+ * workgroup makes a row. A row with NaN or +∞, or with −∞ alone, becomes NaN; it is detected and written in integers,
+ * since compilers may assume that there are no such values.
  */
 struct Params {
   n: u32,
   features: u32,
+  /* Values of a row as stored. */
   pitch: u32,
 }
 

@@ -5,19 +5,19 @@ import { checkShape, formatShape, numel } from './tensor.js';
 const COPY_SRC = 0x4;
 
 /**
- * Float32 values in row-major order in a `GPUBuffer`, without padding, with a shape; images are (N, C, H, W). A model
- * keeps no reference to a buffer that it is given. Buffers that a model returns are the caller's to destroy.
+ * A tensor in a `GPUBuffer`: float32, row-major, without padding; images are (N, C, H, W). The caller owns the buffer,
+ * whether the caller or a model made it. A model keeps no reference to it.
  */
 export class GPUTensor {
   readonly buffer: GPUBuffer;
   readonly shape: readonly number[];
-  /** Where the values begin, in bytes. */
+  /** Of the first value, in bytes. */
   readonly offset: number;
 
   /**
-   * @param buffer with usage COPY_SRC, of the model's device
+   * @param buffer of the model's device, with usage COPY_SRC
    * @param options.offset a multiple of 4; default 0
-   * @throws VGGNetError `INVALID_ARGUMENT` if this is no GPUBuffer, or lacks the usage, or is mapped;
+   * @throws VGGNetError `INVALID_ARGUMENT` if `buffer` is not a GPUBuffer, lacks the usage, or is mapped;
    * `INVALID_SHAPE` if it is too small for the shape
    */
   constructor(buffer: GPUBuffer, shape: readonly number[], { offset = 0 }: { offset?: number } = {}) {

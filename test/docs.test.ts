@@ -79,6 +79,17 @@ describe('links', () => {
     expect(problems).toEqual([]);
   });
 
+  test('and paths in the text of the map and the recipes are there', async () => {
+    for (const file of ['ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md']) {
+      const named = Array.from(
+        (await read(file)).matchAll(/`((?:src|assembly|shaders|test|scripts|docs)\/[\w./-]+)`/g),
+      );
+      const paths = named.map(([, path = '']) => path).filter((path) => !path.includes('NAME'));
+      const missing = await Promise.all(paths.map((path) => broken('README.md', path)));
+      expect(missing.filter(Boolean), file).toEqual([]);
+    }
+  });
+
   test('of the package lead to its own files, or to what only the repository has: rows and examples', async () => {
     const { files } = JSON.parse(await read('package.json')) as { files: string[] };
     const shipped = new Set(['README.md', 'LICENSE', ...files.filter((file) => file.endsWith('.md'))]);

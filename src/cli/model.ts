@@ -133,6 +133,8 @@ export function isRemote(choice: ModelChoice): boolean {
 
 export interface ModelLoadOptions {
   readonly device: DeviceName;
+  readonly threads?: number | undefined;
+  readonly memoryLimit?: number | undefined;
   readonly seed?: number | undefined;
   readonly init?: InitScheme | undefined;
   readonly precision?: PrecisionOption | undefined;

@@ -204,15 +204,32 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
     .option(CACHE_FLAG, CACHE_TEXT)
     .option('--base-url <URL>', 'a mirror to download them from')
     .addOption(deviceOption())
+    .option('--threads <N>', 'threads that compute (default: one for each core, up to 16)', integer(1, 256))
+    .option('--memory-limit <BYTES>', 'most memory of weights and activations (default: none)', integer(1, 2 ** 32))
+    .option('--precision <LIST>', 'as convert has it: fp32, fp16, int8 or int4, and LAYER=PRECISION', parsePrecision)
+    .option('--layers <NAMES>', 'outputs that may be asked for besides logits and probabilities', names)
     .option('--host <ADDRESS>', 'address to listen on; 0.0.0.0 for all', '127.0.0.1')
     .option('--port <N>', 'port to listen on; 0 for any that is free', integer(0, 65_535), 8000)
+    .option('--allowed-hosts <NAMES>', 'names in Host headers that are answered (default: docs/serving.md)', names)
+    .option('--cors <ORIGINS>', "origins that may call from a browser, or '*' (default: none)", names)
     .option('--max-batch <N>', 'images in one forward (default: 8)', integer(1, MAX_COUNT))
     .option('--max-delay <MS>', 'how long a request waits for others (default: 5)', integer(0, MAX_COUNT))
-    .option('--max-queue <N>', 'requests that may wait; more get 503 (default: 64)', integer(1, MAX_COUNT))
+    .option('--max-queue <N>', 'images that may wait; more get 503 (default: 64)', integer(1, MAX_COUNT))
     .option('--timeout <MS>', 'how long a request may take (default: 30000)', integer(1, 1_000_000_000))
     .option('--max-body <BYTES>', 'largest request body (default: 16777216)', integer(1, 2 ** 31))
+    .option('--max-total-body <BYTES>', 'all bodies together (default: 67108864)', integer(1, 2 ** 40))
+    .option('--max-requests <N>', 'requests in progress (default: 256)', integer(1, MAX_COUNT))
+    .option('--max-output <BYTES>', 'largest answer to a tensor (default: 33554432)', integer(1, 2 ** 31))
+    .option('--max-total-output <BYTES>', 'all such answers together (default: 67108864)', integer(1, 2 ** 40))
+    .option('--answer-timeout <MS>', 'how long a client may read its answer (default: 60000)', integer(1, MAX_MS))
     .option('--max-pixels <N>', 'largest image, width times height (default: 25000000)', integer(1, 100_000_000))
-    .option('--cors <ORIGINS>', "origins that may call from a browser, or '*' (default: none)", names)
+    .option('--max-decoded <BYTES>', 'all images being decoded together (default: 134217728)', integer(1, 2 ** 40))
+    .option('--max-input-pixels <N>', 'largest tensor, height times width (default: 262144)', integer(1, 100_000_000))
+    .option('--max-images <N>', 'images in a tensor (default: 4096)', integer(1, MAX_COUNT))
+    .option('--max-connections <N>', 'connections that are open', integer(1, MAX_COUNT), 512)
+    .option('--keep-alive <MS>', 'how long a connection waits for its next request', integer(0, MAX_MS), 65_000)
+    .option('--drain-delay <MS>', 'how long it answers on after SIGTERM', integer(0, MAX_MS), 5000)
+    .option('--grace <MS>', 'how long the last answers may take after that', integer(0, MAX_MS), 10_000)
     .addHelpText('after', examples('vggnet serve', 'vggnet serve --model vgg16 --weights vgg16.safetensors --port 80'))
     .addHelpText(
       'after',
@@ -220,7 +237,8 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
         '',
         'Routes: POST /classify (an image, or a form of several; ?topK=5), the Open Inference',
         'Protocol v2 under /v2, GET /metrics for Prometheus. If VGGNET_TOKEN is set, requests',
-        'must carry it as a bearer token. SIGTERM and Ctrl-C let requests in progress end.',
+        'must carry it as a bearer token. After SIGTERM and Ctrl-C it is not ready any more, and',
+        'requests in progress end; a second one ends it at once.',
       ].join('\n'),
     )
     .action(async (flags: ServeFlags) => finish(await serve(flags, signal)));
@@ -236,6 +254,7 @@ const CACHE_TEXT = 'folder of downloads (default: VGGNET_CACHE, or vggnet where 
 const DEVICES = ['auto', 'wasm', 'webgpu', 'reference'];
 const INIT_SCHEMES = ['pytorch', 'torchvision'];
 const MAX_COUNT = 1_000_000;
+const MAX_MS = 1_000_000_000;
 
 function version(): string {
   return JSON.parse(readFileSync(packageFile('package.json'), 'utf8')).version;

@@ -1,11 +1,9 @@
-import type { AddressInfo } from 'node:net';
-import { serve as listen } from '@hono/node-server';
-import { messageOf, VGGNetError } from '../errors.js';
-import type { DeviceName } from '../model/options.js';
+import type { DeviceName, PrecisionOption } from '../model/options.js';
 import type { VGGNet } from '../model.js';
 import { createHandler, type RequestHandler } from '../serve/handler.js';
-import type { ServeOptions } from '../serve/options.js';
+import { type ServeOptions, settingsOf } from '../serve/options.js';
 import { checkUsage, reportFailure } from './failure.js';
+import { type Listening, listen } from './listen.js';
 import { chooseModel, loadModel, type PretrainedPlace, withWeights } from './model.js';
 import { formatDevice, formatMs, print, printable } from './output.js';
 
@@ -13,6 +11,10 @@ export interface ServeFlags extends PretrainedPlace {
   readonly model?: string;
   readonly weights?: string;
   readonly device: DeviceName;
+  readonly threads?: number;
+  readonly memoryLimit?: number;
+  readonly precision?: PrecisionOption;
+  readonly layers?: readonly string[];
   readonly host: string;
   readonly port: number;
   readonly maxBatch?: number;
@@ -20,56 +22,132 @@ export interface ServeFlags extends PretrainedPlace {
   readonly maxQueue?: number;
   readonly timeout?: number;
   readonly maxBody?: number;
+  readonly maxTotalBody?: number;
+  readonly maxRequests?: number;
+  readonly maxOutput?: number;
+  readonly maxTotalOutput?: number;
+  readonly answerTimeout?: number;
   readonly maxPixels?: number;
+  readonly maxDecoded?: number;
+  readonly maxInputPixels?: number;
+  readonly maxImages?: number;
+  readonly maxConnections: number;
+  readonly keepAlive: number;
+  readonly drainDelay: number;
+  readonly grace: number;
   readonly cors?: readonly string[];
+  readonly allowedHosts?: readonly string[];
 }
 
-/** `vggnet serve`: answers HTTP requests until a signal; then takes no more, and ends when the last is answered. */
+/** How long the head of a request may take, in ms. */
+const HEADERS_TIMEOUT = 10_000;
+
+/**
+ * `vggnet serve`: answers HTTP requests until a signal. Then it is not ready any more, answers on for a while, ends when
+ * the last answer was sent, and cuts what takes too long.
+ */
 export async function serve(flags: ServeFlags, signal: AbortSignal): Promise<number> {
   const choice = withWeights(chooseModel(flags), flags);
   const options = optionsOf(flags);
-  const load = (): ReturnType<typeof loadModel> => loadModel(choice, { device: flags.device, signal });
-  const { loadMs, ...loaded } = await load();
-  let { model } = loaded;
+  const { timeout, answerTimeout } = checkUsage(() => settingsOf(options));
+  const { device, threads, memoryLimit, precision } = flags;
+  const load = async (): Promise<VGGNet> => {
+    const { model, loadMs } = await loadModel(choice, { device, threads, memoryLimit, precision, signal });
+    print(`${printable(model.config.name)} on ${formatDevice(model.device)}, loaded in ${formatMs(loadMs)}`);
+    return model;
+  };
+  let loading: Promise<VGGNet> | undefined;
+  const loaded = (): Promise<VGGNet> => {
+    loading ??= load();
+    return loading;
+  };
+  const dispose = async (): Promise<void> => (await loading?.catch(() => undefined))?.dispose();
   let asked = false;
   /** What is loaded, at first; when that has lost its weights, another. */
   const source = async (): Promise<VGGNet> => {
     if (asked) {
-      model.dispose();
-      model = (await load()).model;
+      await dispose();
+      loading = undefined;
     }
     asked = true;
-    return model;
+    return loaded();
   };
+  const handler = checkUsage(() => createHandler(source, options));
+  const server = await listen(handler, {
+    hostname: flags.host,
+    port: flags.port,
+    maxConnections: flags.maxConnections,
+    headersTimeout: HEADERS_TIMEOUT,
+    requestTimeout: timeout,
+    keepAliveTimeout: flags.keepAlive,
+    answerTimeout,
+  });
   try {
-    const handler = checkUsage(() => createHandler(source, options));
-    const server = await start(handler, flags.host, flags.port);
-    const { name } = model.config;
-    print(`${printable(name)} on ${formatDevice(model.device)}, loaded in ${formatMs(loadMs)}`);
     print(`Listening on ${server.url}`);
+    if (!isLoopback(flags.host) && options.token === undefined) {
+      warn(`Whoever reaches ${server.url} can use this server: set VGGNET_TOKEN to ask for a token`);
+    }
+    // Now, and not with the first request; if it fails, so does the command.
+    await Promise.race([loaded(), fired(signal)]);
     await fired(signal);
-    await handler.drain();
-    await server.close();
-    return 0;
+    return await stop(handler, server, flags);
   } finally {
-    model.dispose();
+    server.cut();
+    await dispose();
   }
 }
 
-function optionsOf({ maxBatch, maxDelay, maxQueue, timeout, maxBody, maxPixels, cors }: ServeFlags): ServeOptions {
+async function stop(handler: RequestHandler, server: Listening, { drainDelay, grace }: ServeFlags): Promise<number> {
+  server.leave();
+  const drained = handler.drain({ delay: drainDelay });
+  if (drainDelay > 0) print(`Ending: answers go on for ${formatMs(drainDelay)}; a second signal ends it at once`);
+  await new Promise((resolve) => setTimeout(resolve, drainDelay));
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), grace);
+  });
+  const isClean = await Promise.race([Promise.all([drained, server.close()]).then(() => true), late]);
+  clearTimeout(timer);
+  if (isClean) return 0;
+  warn(`Requests that had not been answered ${formatMs(grace)} after the end were cut`);
+  return 1;
+}
+
+function optionsOf(flags: ServeFlags): ServeOptions {
   // Not a flag: the arguments of a process can be read by all on the machine.
   const token = process.env.VGGNET_TOKEN;
+  const { layers, maxBatch, maxDelay, maxQueue, timeout, maxRequests, answerTimeout, cors } = flags;
+  const { maxPixels, maxInputPixels, maxImages } = flags;
   return {
+    layers,
     maxBatch,
     maxDelay,
     maxQueue,
     timeout,
-    maxBodyBytes: maxBody,
+    maxRequests,
+    answerTimeout,
     maxPixels,
+    maxInputPixels,
+    maxImages,
+    maxBodyBytes: flags.maxBody,
+    maxTotalBodyBytes: flags.maxTotalBody,
+    maxOutputBytes: flags.maxOutput,
+    maxTotalOutputBytes: flags.maxTotalOutput,
+    maxDecodedBytes: flags.maxDecoded,
     cors,
     token,
+    // A page of anyone's could be made to ask this machine; with a token it could not.
+    allowedHosts: flags.allowedHosts ?? (isLoopback(flags.host) && token === undefined ? [] : undefined),
     onError: reportFailure,
   };
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
+}
+
+function warn(text: string): void {
+  process.stderr.write(`vggnet: ${text}\n`);
 }
 
 function fired(signal: AbortSignal): Promise<void> {
@@ -77,59 +155,4 @@ function fired(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve();
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
-}
-
-interface Listening {
-  readonly url: string;
-  /** Takes no more connections, and resolves when those that are open have ended. */
-  close(): Promise<void>;
-}
-
-/** What Deno and Bun have of their own. */
-interface Runtimes {
-  readonly Deno?: {
-    serve(
-      options: { hostname: string; port: number; onListen: () => void },
-      fetch: RequestHandler['fetch'],
-    ): { readonly addr: { readonly hostname: string; readonly port: number }; shutdown(): Promise<void> };
-  };
-  readonly Bun?: {
-    serve(options: { hostname: string; port: number; fetch: RequestHandler['fetch'] }): {
-      readonly url: URL;
-      stop(): Promise<void>;
-    };
-  };
-}
-
-/** @throws VGGNetError `IO` if the port cannot be had */
-async function start({ fetch }: RequestHandler, hostname: string, port: number): Promise<Listening> {
-  const { Deno, Bun } = globalThis as Runtimes;
-  try {
-    if (Deno) {
-      const server = Deno.serve({ hostname, port, onListen() {} }, fetch);
-      return { url: urlOf(server.addr.hostname, server.addr.port), close: () => server.shutdown() };
-    }
-    if (Bun) {
-      const server = Bun.serve({ hostname, port, fetch });
-      return { url: server.url.href, close: () => server.stop() };
-    }
-    return await startInNode(fetch, hostname, port);
-  } catch (cause) {
-    const reason = messageOf(cause);
-    throw new VGGNetError('IO', `Cannot listen on ${urlOf(hostname, port)}: ${reason}`, { cause });
-  }
-}
-
-function startInNode(fetch: RequestHandler['fetch'], hostname: string, port: number): Promise<Listening> {
-  return new Promise((resolve, reject) => {
-    const server = listen({ fetch, hostname, port }, ({ address, port }: AddressInfo) => {
-      const close = (): Promise<void> => new Promise((done) => server.close(() => done()));
-      resolve({ url: urlOf(address, port), close });
-    });
-    server.on('error', reject);
-  });
-}
-
-function urlOf(hostname: string, port: number): string {
-  return `http://${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}/`;
 }

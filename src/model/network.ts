@@ -14,7 +14,7 @@ import type { WeightsInput } from '../weights/bytes/bytes.js';
 import { openWeights } from '../weights/open.js';
 import { reopener } from '../weights/reopen.js';
 import { compileModel, type IncompatibleKeys, type Loaded } from './load.js';
-import type { ForwardOptions, LoadOptions, OnGPU } from './options.js';
+import type { CreateOptions, ForwardOptions, LoadOptions, OnGPU } from './options.js';
 
 /** Tensors on either side. */
 export type AnyTensor = Tensor | GPUTensor;
@@ -24,6 +24,8 @@ export class Network {
   readonly config: VGGConfig;
   readonly backend: Backend;
   readonly layers: readonly Layer[];
+  /** Whether image files are decoded alike in every runtime. */
+  readonly deterministic: boolean | undefined;
   training = false;
   readonly #seed: number;
   readonly #loads = new SerialQueue();
@@ -33,11 +35,18 @@ export class Network {
   #trainRuns = 0;
   #disposed = false;
 
-  constructor(config: VGGConfig, backend: Backend, layers: readonly Layer[], loaded: Loaded, seed: number) {
+  constructor(
+    config: VGGConfig,
+    backend: Backend,
+    layers: readonly Layer[],
+    loaded: Loaded,
+    { seed = 0, deterministic }: Pick<CreateOptions, 'seed' | 'deterministic'>,
+  ) {
     this.config = config;
     this.backend = backend;
     this.layers = layers;
     this.#loaded = loaded;
+    this.deterministic = deterministic;
     this.#seed = seed;
   }
 

@@ -15,6 +15,25 @@ export class RequestError extends Error {
   }
 }
 
+/** The most characters of a request that an error repeats, and of an error in all. */
+const MAX_QUOTE = 100;
+const MAX_MESSAGE = 500;
+
+/** A value of a request as an error repeats it: its JSON, cut. */
+export function quote(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(clip(value, MAX_QUOTE));
+  // A list is written no further than it is shown.
+  if (Array.isArray(value)) {
+    const shown = value.slice(0, 8).map((item) => (typeof item === 'object' && item !== null ? '…' : quote(item)));
+    return clip(`[${shown.join(',')}${value.length > 8 ? ',…' : ''}]`, MAX_QUOTE);
+  }
+  return typeof value === 'object' && value !== null ? 'an object' : String(value);
+}
+
+export function clip(text: string, length: number): string {
+  return text.length > length ? `${text.slice(0, length)}…` : text;
+}
+
 /** 499: the client has gone, as nginx logs it; nobody sees the answer. */
 const STATUS: Partial<Record<VGGNetErrorCode, number>> = {
   INVALID_ARGUMENT: 400,
@@ -34,13 +53,20 @@ const STATUS: Partial<Record<VGGNetErrorCode, number>> = {
 /** When to come back, in seconds. */
 export const LATER = { 'Retry-After': '1' };
 
+export interface Failure {
+  readonly status: number;
+  readonly code: string;
+  readonly message: string;
+  readonly headers: Record<string, string>;
+}
+
 /** What went wrong as an answer. The text of an error that was not foreseen stays here. */
-export function answerTo(error: unknown): {
-  status: number;
-  code: string;
-  message: string;
-  headers: Record<string, string>;
-} {
+export function answerTo(error: unknown): Failure {
+  const failure = failureOf(error);
+  return { ...failure, message: clip(failure.message, MAX_MESSAGE) };
+}
+
+function failureOf(error: unknown): Failure {
   if (error instanceof RequestError) {
     const { status, code, message, headers } = error;
     return { status, code, message, headers: { ...headers } };

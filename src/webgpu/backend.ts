@@ -1,19 +1,20 @@
 import type { Backend, DeviceInfo } from '../backend.js';
 import { VGGNetError } from '../errors.js';
 import { describeAdapter, type FoundAdapter } from './adapter.js';
+import { Context } from './context.js';
 import { DeviceSource, type DeviceSourceOptions } from './device.js';
 import { WebGPUExecutable } from './executable.js';
 
 export interface WebGPUOptions extends DeviceSourceOptions {
-  /** The adapter to make devices from; not needed with a `gpuDevice`. */
+  /** The adapter to request devices from; not needed with a `gpuDevice`. */
   readonly found?: FoundAdapter | undefined;
   /** Why this backend was chosen, for `DeviceInfo`. */
   readonly reason: string;
 }
 
 /**
- * The kernels of shaders/ on a GPU.
- * @throws VGGNetError `INVALID_ARGUMENT` if `gpuDevice` is no GPUDevice
+ * Runs the kernels of shaders/ on a GPU.
+ * @throws VGGNetError `INVALID_ARGUMENT` if `gpuDevice` is not a GPUDevice
  */
 export function createWebGPUBackend(options: WebGPUOptions): Backend {
   const { found, gpuDevice, reason } = options;
@@ -33,4 +34,16 @@ export function createWebGPUBackend(options: WebGPUOptions): Backend {
       return WebGPUExecutable.compile({ source, program, reopen }, parameters, signal);
     },
   };
+}
+
+const contexts = new WeakMap<GPUDevice, Context>();
+
+/**
+ * A context for work on a device that a model or the caller owns; one for each device, since it observes the loss. It is
+ * here, and not in context.ts, so that image.ts shares one file of the bundle with the backend.
+ */
+export function contextOf(device: GPUDevice): Context {
+  const context = contexts.get(device) ?? new Context(device, { owned: false });
+  contexts.set(device, context);
+  return context;
 }

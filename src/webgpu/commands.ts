@@ -2,28 +2,28 @@ import type { Context } from './context.js';
 import type { Dispatch } from './kernel.js';
 import * as USAGE from './usage.js';
 
-/** Dispatches that belong to one layer. */
+/** The dispatches of a layer. */
 export interface Work {
   /** The layer, for labels and messages. */
   readonly label: string;
   readonly dispatches: readonly Dispatch[];
 }
 
-interface Ready {
+interface BoundDispatch {
   readonly pipeline: GPUComputePipeline;
   readonly bindGroup: GPUBindGroup;
   readonly workgroups: readonly [number, number, number];
 }
 
-/** Words of a dispatch's parameters, at most; the offset of a uniform is a multiple of 256 on every device. */
+/** Bytes for the uniform of a dispatch: on every device its offset may be a multiple of 256. */
 const SLOT = 256;
 
-/** Work that was made ready to be encoded again and again: pipelines, bind groups, and parameters in one uniform buffer. */
+/** Work that can be encoded repeatedly: its pipelines, its bind groups, and its uniforms in one buffer. */
 export class Commands {
   readonly #context: Context;
   readonly #uniform: GPUBuffer;
   readonly #ownsUniform: boolean;
-  readonly #work: readonly (Work & { readonly ready: readonly Ready[]; readonly slot: number })[];
+  readonly #work: readonly (Work & { readonly bound: readonly BoundDispatch[]; readonly slot: number })[];
 
   private constructor(context: Context, uniform: GPUBuffer, ownsUniform: boolean, work: Commands['work']) {
     this.#context = context;
@@ -33,9 +33,9 @@ export class Commands {
   }
 
   /**
-   * Compiles side by side what is not compiled yet.
-   * @param uniform a buffer for the parameters that is used again, or none to make one
-   * @throws VGGNetError `OUT_OF_MEMORY`, `GPU_ERROR` that name the layer; `DEVICE_LOST`
+   * Compiles the missing pipelines concurrently, and binds the buffers.
+   * @param uniform a buffer to reuse for the uniforms; by default a new one
+   * @throws VGGNetError `OUT_OF_MEMORY` and `GPU_ERROR`, which name the layer; `DEVICE_LOST`
    */
   static async prepare(context: Context, work: readonly Work[], uniform?: GPUBuffer): Promise<Commands> {
     const pipelines = await Promise.all(
@@ -51,19 +51,16 @@ export class Commands {
       return result;
     };
     const size = Math.max(1, count) * SLOT;
-    const parameters =
-      uniform ??
-      attempt('parameters of the kernels', () =>
-        context.createBuffer('parameters of the kernels', size, USAGE.uniform | USAGE.copyTarget),
-      );
+    const uniforms =
+      uniform ?? attempt('uniforms', () => context.createBuffer('uniforms', size, USAGE.uniform | USAGE.copyTarget));
     let slot = 0;
     const made = work.map(({ label, dispatches }, i) => {
       const first = slot;
       slot += dispatches.length;
-      const bind = (): Ready[] =>
+      const bind = (): BoundDispatch[] =>
         dispatches.map((dispatch, j) => {
           const pipeline = pipelines[i]?.[j] as GPUComputePipeline;
-          const params = { buffer: parameters, offset: (first + j) * SLOT, size: SLOT };
+          const params = { buffer: uniforms, offset: (first + j) * SLOT, size: SLOT };
           const bindGroup = context.device.createBindGroup({
             label: `${label}: ${dispatch.label}`,
             layout: pipeline.getBindGroupLayout(0),
@@ -71,12 +68,12 @@ export class Commands {
           });
           return { pipeline, bindGroup, workgroups: dispatch.workgroups };
         });
-      return { label, dispatches, slot: first, ready: attempt(label, bind) };
+      return { label, dispatches, slot: first, bound: attempt(label, bind) };
     });
-    const commands = new Commands(context, parameters, uniform === undefined, made);
+    const commands = new Commands(context, uniforms, uniform === undefined, made);
     try {
       await Promise.all(checks);
-      attempt('parameters of the kernels', () => commands.#writeParameters(made));
+      attempt('uniforms', () => commands.#writeUniforms(made));
       await checks.at(-1);
     } catch (error) {
       commands.destroy();
@@ -86,12 +83,12 @@ export class Commands {
   }
 
   /** Each layer's work, in order. */
-  get work(): readonly (Work & { readonly ready: readonly Ready[]; readonly slot: number })[] {
+  get work(): readonly (Work & { readonly bound: readonly BoundDispatch[]; readonly slot: number })[] {
     return this.#work;
   }
 
-  #writeParameters(work: Commands['work']): void {
-    const words = new Uint32Array(work.reduce((total, { ready }) => total + ready.length, 0) * (SLOT / 4));
+  #writeUniforms(work: Commands['work']): void {
+    const words = new Uint32Array(work.reduce((total, { bound }) => total + bound.length, 0) * (SLOT / 4));
     const [first] = work;
     if (!first || words.length === 0) return;
     for (const { dispatches, slot } of work) {
@@ -100,18 +97,18 @@ export class Commands {
     this.#context.device.queue.writeBuffer(this.#uniform, first.slot * SLOT, words);
   }
 
-  /** Puts other parameters in the place of those of one layer, as a seed changes: same pipelines, same buffers. */
+  /** Overwrites the uniforms of a layer, such as those with a seed. Pipelines and buffers must be the same. */
   rewrite(index: number, dispatches: readonly Dispatch[]): void {
     const work = this.#work[index];
-    if (work) this.#writeParameters([{ ...work, dispatches }]);
+    if (work) this.#writeUniforms([{ ...work, dispatches }]);
   }
 
-  /** Encodes the work from one layer up to, not including, another. */
+  /** Encodes the work of layers `from` up to but not including `to`. */
   encode(pass: GPUComputePassEncoder, from = 0, to: number = this.#work.length): void {
-    for (const { label, ready } of this.#work.slice(from, to)) {
-      if (ready.length === 0) continue;
+    for (const { label, bound } of this.#work.slice(from, to)) {
+      if (bound.length === 0) continue;
       pass.pushDebugGroup(label);
-      for (const { pipeline, bindGroup, workgroups } of ready) {
+      for (const { pipeline, bindGroup, workgroups } of bound) {
         pass.setPipeline(pipeline);
         pass.setBindGroup(0, bindGroup);
         pass.dispatchWorkgroups(...workgroups);
@@ -120,7 +117,7 @@ export class Commands {
     }
   }
 
-  /** Encodes all of the work in a pass of its own. */
+  /** Encodes all work in a new pass. */
   encodePass(encoder: GPUCommandEncoder, label: string): void {
     const pass = encoder.beginComputePass({ label });
     this.encode(pass);

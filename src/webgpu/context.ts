@@ -3,22 +3,22 @@ import type { Capabilities, Limits } from './kernel.js';
 import { Pipelines } from './pipelines.js';
 import { within } from './wait.js';
 
-/** How long a forward, an upload or a compilation may take before the device counts as lost, in ms. */
-const LONGEST_WAIT = 600_000;
-/** Bytes of written data that may wait in the queue: more would only pile up beside the file that is read. */
-const MAX_WAITING = 32 * 2 ** 20;
+/** Milliseconds that a forward, an upload or a compilation may take before the device counts as lost. */
+const MAX_WAIT_MS = 600_000;
+/** Bytes of written data that may wait in the queue, so that weights do not pile up in memory. */
+const MAX_PENDING = 32 * 2 ** 20;
 
-/** Bytes that are not worth waiting for. */
-const LITTLE = 2 ** 20;
+/** With fewer pending bytes `settle` does not flush. */
+const MIN_FLUSH = 2 ** 20;
 
 export interface ContextOptions {
-  /** False for the caller's own device, which is left alive at the end. */
+  /** False for the caller's device, which `destroy` leaves alive. */
   readonly owned: boolean;
-  /** Stand in for the device's own, for tests. */
+  /** Replace the device's limits, for tests. */
   readonly limits?: Partial<Limits> | undefined;
 }
 
-/** A device with what is made once for it: pipelines, and the list of its buffers. */
+/** A device with its pipelines, its error scopes, and the list of its buffers. */
 export class Context {
   readonly device: GPUDevice;
   readonly capabilities: Capabilities;
@@ -28,7 +28,7 @@ export class Context {
   readonly #buffers = new Set<GPUBuffer>();
   readonly #lost: Promise<never>;
   #lostError: VGGNetError | undefined;
-  #waiting = 0;
+  #pending = 0;
   #destroyed = false;
 
   constructor(device: GPUDevice, { owned, limits }: ContextOptions) {
@@ -38,7 +38,7 @@ export class Context {
     this.capabilities = {
       limits: { maxBufferSize, maxStorageBufferBindingSize, maxTextureDimension2D, ...limits },
       f16: device.features.has('shader-f16'),
-      // Of narrow subgroups, as drivers that compute on the CPU have them, the reductions are slower than those by memory.
+      // Narrow subgroups, as software drivers have them, reduce more slowly than workgroup memory does.
       subgroups: device.features.has('subgroups' as GPUFeatureName) && (device.adapterInfo?.subgroupMinSize ?? 0) >= 16,
     };
     this.timestamps = device.features.has('timestamp-query');
@@ -48,17 +48,17 @@ export class Context {
       this.#lostError = new VGGNetError('DEVICE_LOST', `The GPU device was lost: ${why}`);
       throw this.#lostError;
     });
-    // Looked at only while something waits.
+    // `wait` observes it.
     this.#lost.catch(() => undefined);
   }
 
-  /** Why the device can't be used any more; undefined while it can. */
+  /** Why the device was lost; undefined if it was not. */
   get lostError(): VGGNetError | undefined {
     return this.#lostError;
   }
 
   /**
-   * Waits until a loss of before would have been told.
+   * Waits until an earlier loss would have been reported.
    * @throws VGGNetError `DEVICE_LOST`
    */
   async ready(): Promise<void> {
@@ -75,17 +75,17 @@ export class Context {
 
   /**
    * Waits for the GPU.
-   * @throws VGGNetError `DEVICE_LOST` as soon as the device is, or if nothing comes for ten minutes; `GPU_ERROR`
+   * @throws VGGNetError `DEVICE_LOST` as soon as the device is lost, or after ten minutes; `GPU_ERROR`
    */
   async wait<T>(work: Promise<T>, what: string): Promise<T> {
     const late = (): Error => new VGGNetError('DEVICE_LOST', `${what}: the GPU has not answered for ten minutes`);
     try {
-      const result = await within(Promise.race([work, this.#lost]), LONGEST_WAIT, late);
+      const result = await within(Promise.race([work, this.#lost]), MAX_WAIT_MS, late);
       if (this.#lostError) throw this.#lostError;
       return result;
     } catch (error) {
       if (error instanceof VGGNetError) throw error;
-      // What fails because the device is lost may be told before the loss is: in Firefox a tenth of a second.
+      // A failure due to a loss may be reported before the loss: in Firefox by a tenth of a second.
       await this.#settleLoss(1000);
       const text = messageOf(error);
       throw this.#lostError ?? new VGGNetError('GPU_ERROR', `${what}: ${text}`, { cause: error });
@@ -98,7 +98,7 @@ export class Context {
   }
 
   /**
-   * Does work that the GPU may refuse, and gives with its result a promise that rejects if it did.
+   * Does work that the GPU may refuse. Returns its result, and a promise that rejects if the GPU refused it.
    * @param what names the layer, for the message
    */
   attempt<T>(what: string, work: () => T): { readonly result: T; readonly checked: Promise<void> } {
@@ -110,11 +110,11 @@ export class Context {
       result = work();
     } finally {
       for (let i = 0; i < 3; i++) pops.push(device.popErrorScope());
-      // After a throw nobody looks at them.
+      // After a throw nobody awaits them.
       for (const pop of pops) pop.catch(() => undefined);
     }
     const checked = this.wait(Promise.all(pops), what).then(([validation, memory, internal]) => {
-      if (memory) throw new VGGNetError('OUT_OF_MEMORY', `${what}: the GPU has too little memory: ${memory.message}`);
+      if (memory) throw new VGGNetError('OUT_OF_MEMORY', `${what}: the GPU is out of memory: ${memory.message}`);
       const error = validation ?? internal;
       if (error) throw new VGGNetError('GPU_ERROR', `${what}: ${error.message}`);
     });
@@ -124,7 +124,7 @@ export class Context {
 
   /**
    * Records commands and submits them.
-   * @param what for the message, if not the label
+   * @param what for the message; default the label
    * @throws VGGNetError as `attempt`
    */
   submit(label: string, record: (encoder: GPUCommandEncoder) => void, what: string = label): Promise<void> {
@@ -136,7 +136,7 @@ export class Context {
     return checked;
   }
 
-  /** A buffer of at least `size` bytes, a multiple of 4. Its label names the layer. */
+  /** A buffer of `size` bytes, rounded up to a multiple of 4 and at least 16. Its label names the layer. */
   createBuffer(label: string, size: number, usage: number): GPUBuffer {
     const buffer = this.device.createBuffer({ label, size: Math.max(16, Math.ceil(size / 4) * 4), usage });
     this.#buffers.add(buffer);
@@ -147,34 +147,34 @@ export class Context {
     if (this.#buffers.delete(buffer)) buffer.destroy();
   }
 
-  /** Lets a buffer go to the caller, who destroys it. */
+  /** Gives a buffer to the caller, who destroys it. */
   handOver(buffer: GPUBuffer): void {
     this.#buffers.delete(buffer);
   }
 
-  /** Writes, and waits when too much of what was written has not arrived. */
+  /** Writes, and waits if too many written bytes are pending. */
   async write(buffer: GPUBuffer, offset: number, data: Float32Array | Uint32Array): Promise<void> {
     this.device.queue.writeBuffer(buffer, offset, data as Float32Array<ArrayBuffer>);
-    this.#waiting += data.byteLength;
-    if (this.#waiting > MAX_WAITING) {
+    this.#pending += data.byteLength;
+    if (this.#pending > MAX_PENDING) {
       this.device.queue.submit([]);
       await this.flush();
     }
   }
 
-  /** Waits for what was written, if that is much, and for a loss to be told. */
+  /** Waits for pending writes, if they are large, and for a loss to be reported. */
   async settle(): Promise<void> {
-    if (this.#waiting > LITTLE) await this.flush();
+    if (this.#pending > MIN_FLUSH) await this.flush();
     else await this.ready();
   }
 
-  /** Resolves when the GPU has done all that was submitted. */
+  /** Resolves when the GPU has finished all submitted work. */
   async flush(): Promise<void> {
-    this.#waiting = 0;
+    this.#pending = 0;
     await this.wait(this.device.queue.onSubmittedWorkDone(), 'waiting for the GPU');
   }
 
-  /** Destroys every buffer, and the device unless it is the caller's. */
+  /** Destroys all buffers, and the device unless it is the caller's. */
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;

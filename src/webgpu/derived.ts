@@ -2,7 +2,7 @@ import type { BatchNorm2d, Conv2d, Layer } from '../program/layers.js';
 import { Commands } from './commands.js';
 import type { Context } from './context.js';
 import type { BufferView } from './kernel.js';
-import { foldBatchNorm } from './ops/batch-norm.js';
+import { foldBatchNorm } from './ops/batchnorm2d.js';
 import { type Conv2dPlan, conv2dWeights } from './ops/conv2d.js';
 import { padded } from './ops/dispatch.js';
 import type { Parameters } from './parameters.js';
@@ -14,11 +14,11 @@ interface Folded {
 }
 
 /**
- * What is derived from the parameters: the epilogue of each convolution that has batch norm after it, made anew when
- * training has moved the statistics, and weights in the form that an algorithm takes.
+ * Buffers computed from the parameters: the epilogue of each convolution that has batch norm after it, recomputed when
+ * training has changed the statistics, and weights transformed for Winograd's method.
  */
 export class Derived {
-  /** The epilogues do not hold the running statistics as they are now. */
+  /** The running statistics have changed since the epilogues were computed. */
   stale = true;
   readonly #context: Context;
   readonly #layers: readonly Layer[];
@@ -42,7 +42,7 @@ export class Derived {
   }
 
   /**
-   * Makes the epilogues' buffers, and what writes them.
+   * Makes the buffers of the epilogues, and the commands that write them.
    * @throws VGGNetError `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`
    */
   async prepareFolding(): Promise<void> {
@@ -69,7 +69,7 @@ export class Derived {
 
   #fold(conv: Conv2d, norm: BatchNorm2d): ReturnType<typeof foldBatchNorm> {
     const of = (key: string): BufferView => this.#parameters.view(norm, key);
-    return foldBatchNorm(norm.channels, {
+    return foldBatchNorm(norm, {
       convBias: this.#parameters.view(conv, 'bias'),
       runningMean: of('running_mean'),
       runningVar: of('running_var'),
@@ -79,13 +79,13 @@ export class Derived {
     });
   }
 
-  /** Writes the epilogues, if they are stale. */
+  /** Recomputes the epilogues if they are stale. */
   encodeFolding(encoder: GPUCommandEncoder): void {
     if (this.stale) this.#commands?.encodePass(encoder, 'folding batch norm');
     this.stale = false;
   }
 
-  /** Makes a convolution's weights in its algorithm's form, once for the layer and algorithm. */
+  /** Transforms the weights of a convolution, once for each layer and algorithm. */
   async prepareWeights(layer: Layer, plan: Conv2dPlan): Promise<void> {
     const key = keyOf(layer, plan);
     if (plan.weightBytes === 0 || this.#transformed.has(key)) return;

@@ -1,10 +1,10 @@
 import { messageOf, VGGNetError } from '../errors.js';
-import { ADAPTER_WAIT, type FoundAdapter, findAdapter, requireAdapter } from './adapter.js';
+import { type FoundAdapter, findAdapter, MAX_ADAPTER_MS, requireAdapter } from './adapter.js';
 import { Context } from './context.js';
 import type { Limits } from './kernel.js';
 import { within } from './wait.js';
 
-/** What of an adapter's limits a network can make use of. */
+/** The limits of an adapter that a network uses. */
 const LIMITS = [
   'maxBufferSize',
   'maxStorageBufferBindingSize',
@@ -18,25 +18,25 @@ const LIMITS = [
   'maxTextureDimension2D',
 ] as const;
 
-/** What helps where it is there. */
+/** Features that are used where available. */
 const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
 
 export interface DeviceSourceOptions {
-  /** The caller's own device, which is never destroyed here and can't be replaced when it is lost. */
+  /** The caller's device, which is never destroyed here, and cannot be replaced when it is lost. */
   readonly gpuDevice?: GPUDevice | undefined;
-  /** Do with lower limits than the adapter has, for tests; 'default' asks for none at all. */
+  /** Lower limits than the adapter's, for tests; 'default' requests none. */
   readonly limits?: Partial<Limits> | 'default' | undefined;
-  /** Do without these features, for tests. */
+  /** Features not to request, for tests. */
   readonly without?: readonly string[] | undefined;
 }
 
 /**
- * Where devices come from. All executables of a backend share one, which is made when the first of them asks for it
- * and destroyed with the last; a device that was lost is replaced by the next that asks.
+ * Makes devices. All executables of a backend share one device: the first to need it makes it, and the last destroys
+ * it. The first to need it after a loss makes a new one.
  */
 export class DeviceSource {
   readonly #options: DeviceSourceOptions;
-  /** An adapter makes one device and is then used up. */
+  /** An adapter makes one device. */
   #found: FoundAdapter | undefined;
   #current: { readonly context: Promise<Context>; users: number } | undefined;
 
@@ -45,13 +45,13 @@ export class DeviceSource {
     this.#options = options;
   }
 
-  /** The device can be had again after it was lost. */
+  /** A lost device can be replaced. */
   get renewable(): boolean {
     return this.#options.gpuDevice === undefined;
   }
 
   /**
-   * The shared device; `release` it once for each time.
+   * The shared device. Every call needs a `release`.
    * @throws VGGNetError `BACKEND_UNAVAILABLE`, `DEVICE_LOST`
    */
   async acquire(): Promise<Context> {
@@ -73,7 +73,7 @@ export class DeviceSource {
   async release(context: Context): Promise<void> {
     const shared = this.#current;
     if (!shared || (await shared.context) !== context) {
-      // It was lost, and others have moved on.
+      // It was lost and replaced.
       context.destroy();
       return;
     }
@@ -86,17 +86,17 @@ export class DeviceSource {
   async #open(): Promise<Context> {
     const { gpuDevice } = this.#options;
     if (gpuDevice) {
-      const context = new Context(gpuDevice, { owned: false, limits: this.#lowered() });
-      // `lost` of a device that was lost before is settled: it comes before what is asked for after it.
+      const context = new Context(gpuDevice, { owned: false, limits: this.#testLimits() });
+      // If the device is lost already, `lost` settles before any later promise.
       await context.ready();
       return context;
     }
     const found = this.#found ?? requireAdapter(await findAdapter());
     this.#found = undefined;
-    return new Context(await this.#request(found), { owned: true, limits: this.#lowered() });
+    return new Context(await this.#request(found), { owned: true, limits: this.#testLimits() });
   }
 
-  #lowered(): Partial<Limits> | undefined {
+  #testLimits(): Partial<Limits> | undefined {
     const { limits } = this.#options;
     return limits === 'default' ? undefined : limits;
   }
@@ -107,15 +107,15 @@ export class DeviceSource {
     const requiredFeatures = FEATURES.filter((name) => !without.includes(name))
       .map((name) => name as GPUFeatureName)
       .filter((name) => adapter.features.has(name));
-    const wanted = { label: 'vggnet', requiredFeatures, ...(limits === 'default' ? {} : { requiredLimits }) };
+    const descriptor = { label: 'vggnet', requiredFeatures, ...(limits === 'default' ? {} : { requiredLimits }) };
     try {
-      const late = (): Error => new Error(`no device came within ${ADAPTER_WAIT / 1000} s`);
-      return await within(adapter.requestDevice(wanted), ADAPTER_WAIT, late);
+      const late = (): Error => new Error(`no device within ${MAX_ADAPTER_MS / 1000} s`);
+      return await within(adapter.requestDevice(descriptor), MAX_ADAPTER_MS, late);
     } catch (error) {
       const why = messageOf(error);
       throw new VGGNetError(
         'BACKEND_UNAVAILABLE',
-        `device: 'webgpu' found the adapter '${description}', which gives no device: ${why}. device: 'wasm' runs everywhere`,
+        `device: 'webgpu' found the adapter '${description}', which provides no device: ${why}. device: 'wasm' runs everywhere`,
         { cause: error },
       );
     }

@@ -1,22 +1,24 @@
 import { abortable } from '../abort.js';
 import type { Executable, GPUExecutable, ParameterStream, Program, RunOptions, StepTime } from '../backend.js';
-import { throwIfAborted, VGGNetError } from '../errors.js';
+import { disposedError, throwIfAborted, VGGNetError } from '../errors.js';
 import type { GPUTensor } from '../gpu-tensor.js';
+import { SerialQueue } from '../serial-queue.js';
 import { Tensor } from '../tensor.js';
 import type { DeviceSource } from './device.js';
-import { type OutputPlace, Session } from './session.js';
+import type { OutputLocation } from './readback.js';
+import { Session } from './session.js';
 import { upload } from './upload.js';
 
 export interface ExecutableOptions {
   readonly source: DeviceSource;
   readonly program: Program;
-  /** Reads the parameters once more, for a device that takes a lost one's place. */
+  /** Reads the parameters again, for the device that replaces a lost one. */
   readonly reopen: (() => ParameterStream) | undefined;
 }
 
 /**
- * A session with a queue before it, which is set up anew on another device when its own is lost. Training's running
- * statistics are kept here, so that they outlive the device.
+ * Queues runs for a session, and recreates the session on another device when its device is lost. It keeps a copy of
+ * the running statistics that training has changed, so that they outlive the device.
  */
 export class WebGPUExecutable implements Executable, GPUExecutable {
   readonly #options: ExecutableOptions;
@@ -25,8 +27,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   #session: Session | undefined;
   #statistics: ReadonlyMap<string, Float32Array> | undefined;
   #disposed = false;
-  /** Settles, and never rejects, when all that was asked for so far is done. */
-  #idle: Promise<unknown> = Promise.resolve();
+  readonly #queue = new SerialQueue();
 
   private constructor(options: ExecutableOptions) {
     this.#options = options;
@@ -36,7 +37,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
     this.#ended.catch(() => undefined);
   }
 
-  /** @throws VGGNetError `BACKEND_UNAVAILABLE`, `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`, or the stream's */
+  /** @throws VGGNetError `BACKEND_UNAVAILABLE`, `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`; the stream's */
   static async compile(
     options: ExecutableOptions,
     parameters: ParameterStream,
@@ -65,10 +66,10 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
     return (await this.runOn(input, options, 'cpu')) as Tensor[];
   }
 
-  /** As `run`, with an input on the GPU, or outputs that stay there and are the caller's to destroy. */
-  runOn(input: Tensor | GPUTensor, options: RunOptions, place: OutputPlace): Promise<(Tensor | GPUTensor)[]> {
+  /** `run` with an input on the GPU, or with outputs left there, which the caller destroys. */
+  runOn(input: Tensor | GPUTensor, options: RunOptions, location: OutputLocation): Promise<(Tensor | GPUTensor)[]> {
     return this.#run(input, options, async (session, own) => {
-      const results = await session.run(own, options, place);
+      const results = await session.run(own, options, location);
       if (options.mode === 'train') await this.#keepStatistics(session);
       return results;
     });
@@ -82,7 +83,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
     });
   }
 
-  /** Waits for the runs before it, so that it never sees the statistics of half a run. */
+  /** Waits for earlier runs, so that it never reads the statistics of half a run. */
   readParameter(name: string): Promise<Float32Array> {
     return this.#enqueue((session) => session.readParameter(name));
   }
@@ -103,7 +104,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#end(new VGGNetError('DISPOSED', 'This model was disposed of'));
+    this.#end(disposedError());
     this.#close();
   }
 
@@ -118,20 +119,19 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   async #run<T>(
     input: Tensor | GPUTensor,
     { signal }: RunOptions,
-    job: (session: Session, input: Tensor | GPUTensor) => Promise<T>,
+    work: (session: Session, input: Tensor | GPUTensor) => Promise<T>,
   ): Promise<T> {
     throwIfAborted(signal);
     const own = input instanceof Tensor ? new Tensor(input.data.slice(), input.shape) : input;
-    const work = this.#enqueue((session) => {
+    const result = this.#enqueue((session) => {
       throwIfAborted(signal);
-      return job(session, own);
+      return work(session, own);
     });
-    return abortable(work, signal);
+    return abortable(result, signal);
   }
 
-  #enqueue<T>(job: (session: Session) => Promise<T>): Promise<T> {
-    const result = this.#idle.then(async () => job(await this.#live()));
-    this.#idle = result.catch(() => undefined);
+  #enqueue<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    const result = this.#queue.run(async () => work(await this.#live()));
     return Promise.race([result, this.#ended]);
   }
 
@@ -140,7 +140,7 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
     if (statistics.size > 0) this.#statistics = statistics;
   }
 
-  /** The session, set up anew if its device was lost. */
+  /** The session, recreated if its device was lost. */
   async #live(): Promise<Session> {
     this.#checkLive();
     const lost = this.#session?.context.lostError;
@@ -149,13 +149,13 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
     if (!source.renewable) {
       throw new VGGNetError(
         'DEVICE_LOST',
-        `${lost?.message ?? 'The GPU device was lost'}. It was passed as gpuDevice: make another one, and the model with it`,
+        `${lost?.message ?? 'The GPU device was lost'}. It was passed as gpuDevice: create another device, and the model again`,
       );
     }
     if (!reopen) {
       throw new VGGNetError(
         'DEVICE_LOST',
-        `${lost?.message ?? 'The GPU device was lost'}. The weights came as bytes or a stream, which are not kept: make the model anew`,
+        `${lost?.message ?? 'The GPU device was lost'}. The weights came as bytes or a stream, which are not kept: create the model again`,
       );
     }
     this.#close();
@@ -170,6 +170,6 @@ export class WebGPUExecutable implements Executable, GPUExecutable {
   }
 
   #checkLive(): void {
-    if (this.#disposed) throw new VGGNetError('DISPOSED', 'This model was disposed of');
+    if (this.#disposed) throw disposedError();
   }
 }

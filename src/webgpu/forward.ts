@@ -1,61 +1,65 @@
 import type { RunOptions, StepTime } from '../backend.js';
 import { throwIfAborted } from '../errors.js';
 import type { GPUTensor } from '../gpu-tensor.js';
+import { stepLabel } from '../program/fuse.js';
 import { numel, Tensor } from '../tensor.js';
-import type { Arena } from './arena.js';
+import type { ActivationBuffers } from './activations.js';
 import { Commands, type Work } from './commands.js';
 import type { Context } from './context.js';
 import type { Derived } from './derived.js';
 import type { BufferView } from './kernel.js';
 import type { Parameters } from './parameters.js';
-import { type Call, type Chain, type Plan, type Value, valueBytes } from './plan.js';
-import { Readback } from './readback.js';
-import type { OutputPlace } from './session.js';
-import { dispatchesOf, extraction, isDense, type Places, tensorBytes } from './steps.js';
+import { type Chain, type KernelCall, type PlacedValue, type Plan, valueBytes } from './plan.js';
+import { type OutputLocation, Readback } from './readback.js';
+import { dispatchesOf, extraction, isDense, type KernelBuffers, tensorBytes } from './steps.js';
 
-/** What a forward is made of. */
-export interface Parts {
+/** What a forward runs with. */
+export interface Resources {
   readonly context: Context;
   readonly plan: Plan;
   readonly parameters: Parameters;
-  readonly arena: Arena;
+  readonly activations: ActivationBuffers;
   readonly derived: Derived;
 }
 
-/** A chain with its commands: entry i is call i, and the extraction of what was asked for of it comes after. */
-interface Ready {
+/** A chain with its commands. Work `at` is the call; if its output is requested, the next work extracts it. */
+interface PreparedChain {
   readonly chain: Chain;
   readonly commands: Commands;
-  readonly entries: readonly { readonly call: Call; readonly at: number; readonly wanted: readonly string[] }[];
+  readonly entries: readonly {
+    readonly call: KernelCall;
+    readonly at: number;
+    readonly requested: readonly string[];
+  }[];
 }
 
-/** A plan made ready on the device: it is run again and again without another allocation than of its results. */
+/** A plan that is prepared on the device. A run allocates nothing but its results. */
 export class Forward {
-  readonly #parts: Parts;
-  readonly #chains: ReadonlyMap<Chain, Ready>;
+  readonly #resources: Resources;
+  readonly #chains: ReadonlyMap<Chain, PreparedChain>;
   #seed = 0;
 
-  private constructor(parts: Parts, chains: ReadonlyMap<Chain, Ready>, seed: number) {
-    this.#parts = parts;
+  private constructor(parts: Resources, chains: ReadonlyMap<Chain, PreparedChain>, seed: number) {
+    this.#resources = parts;
     this.#chains = chains;
     this.#seed = seed;
   }
 
   /**
-   * Compiles the pipelines that are missing, side by side, and binds the buffers.
-   * @throws VGGNetError `OUT_OF_MEMORY`, `GPU_ERROR` that name the layer; `DEVICE_LOST`
+   * Compiles the missing pipelines concurrently, and binds the buffers.
+   * @throws VGGNetError `OUT_OF_MEMORY` and `GPU_ERROR`, which name the layer; `DEVICE_LOST`
    */
-  static async prepare(parts: Parts, options: RunOptions): Promise<Forward> {
+  static async prepare(parts: Resources, options: RunOptions): Promise<Forward> {
     const { plan, derived, context } = parts;
     const chains = [...plan.parts.map(({ chain }) => chain), ...(plan.rest ? [plan.rest] : [])];
     const calls = chains.flatMap((chain) => chain.calls);
     if (calls.some(({ step }) => step?.batchNorm)) await derived.prepareFolding();
     for (const { step, conv } of calls) if (step && conv) await derived.prepareWeights(step.layer, conv);
 
-    const ready = new Map<Chain, Ready>();
+    const ready = new Map<Chain, PreparedChain>();
     try {
       const made = await Promise.all(
-        chains.map(async (chain): Promise<[Chain, Ready]> => {
+        chains.map(async (chain): Promise<[Chain, PreparedChain]> => {
           const { work, entries } = workOf(chain, parts, options);
           return [chain, { chain, entries, commands: await Commands.prepare(context, work) }];
         }),
@@ -68,11 +72,11 @@ export class Forward {
     return new Forward(parts, ready, options.seed);
   }
 
-  /** One command buffer and one submit for each part, and one read-back for each output. */
-  async run(input: Tensor | GPUTensor, options: RunOptions, place: OutputPlace): Promise<(Tensor | GPUTensor)[]> {
-    const { context, plan, derived } = this.#parts;
+  /** A submit for each part, and a read-back for each output. */
+  async run(input: Tensor | GPUTensor, options: RunOptions, location: OutputLocation): Promise<(Tensor | GPUTensor)[]> {
+    const { context, plan, derived } = this.#resources;
     this.#reseed(options);
-    const readback = new Readback(context, place, plan.batch);
+    const readback = new Readback(context, location, plan.batch);
     try {
       const checks = [...this.#stages(input)].map((stage) => {
         const record = (encoder: GPUCommandEncoder): void => {
@@ -89,9 +93,9 @@ export class Forward {
     }
   }
 
-  /** Runs, and gives the time of each call. */
+  /** Runs, and returns the time of each call. */
   async profile(input: Tensor | GPUTensor, options: RunOptions): Promise<StepTime[]> {
-    const { context, derived } = this.#parts;
+    const { context, derived } = this.#resources;
     const { timeSteps } = await import('./timing.js');
     this.#reseed(options);
     const times = new Map<string, StepTime>();
@@ -105,13 +109,13 @@ export class Forward {
           this.#fold(encoder, entries);
         },
         steps: entries.map(({ call, at }) => ({
-          label: nameOf(call),
+          label: labelOf(call),
           encode: (pass) => commands.encode(pass, at, at + 1),
         })),
         after: stage.copyOut,
       });
       for (const [i, { call }] of entries.entries()) {
-        const name = nameOf(call);
+        const name = labelOf(call);
         const ms = (times.get(name)?.ms ?? 0) + (measured[i] as number);
         times.set(name, { name, algorithm: algorithmOf(call), ms });
       }
@@ -126,17 +130,19 @@ export class Forward {
 
   /** The submits of a forward. */
   #stages(input: Tensor | GPUTensor): Stage[] {
-    const { plan } = this.#parts;
+    const { plan } = this.#resources;
     const size = numel(input.shape) / plan.batch;
     const nothing = (): void => {};
     const stages = plan.parts.map(({ from, images, chain }): Stage => {
-      const target = placeOf(this.#parts, chain.first).buffer;
-      const { joint } = plan;
-      const copyOut = joint ? (encoder: GPUCommandEncoder) => this.#join(encoder, chain.last, joint, from) : nothing;
-      const stage = { ready: this.#chains.get(chain) as Ready, from, copyOut };
+      const target = viewOf(this.#resources, chain.first).buffer;
+      const { classifierInput } = plan;
+      const copyOut = classifierInput
+        ? (encoder: GPUCommandEncoder) => this.#gather(encoder, chain.last, classifierInput, from)
+        : nothing;
+      const stage = { ready: this.#chains.get(chain) as PreparedChain, from, copyOut };
       if (input instanceof Tensor) {
         const values = input.data.subarray(from * size, (from + images) * size) as Float32Array<ArrayBuffer>;
-        const { queue } = this.#parts.context.device;
+        const { queue } = this.#resources.context.device;
         return { ...stage, write: () => queue.writeBuffer(target, 0, values), copyIn: nothing };
       }
       const { buffer, offset } = input;
@@ -145,7 +151,7 @@ export class Forward {
       return { ...stage, write: nothing, copyIn };
     });
     if (!plan.rest) return stages;
-    const ready = this.#chains.get(plan.rest) as Ready;
+    const ready = this.#chains.get(plan.rest) as PreparedChain;
     return [...stages, { ready, from: 0, write: nothing, copyIn: nothing, copyOut: nothing }];
   }
 
@@ -154,49 +160,49 @@ export class Forward {
     copyIn(encoder);
     this.#fold(encoder, entries);
     let pass: GPUComputePassEncoder | undefined;
-    for (const { call, at, wanted } of entries) {
+    for (const { call, at, requested } of entries) {
       pass ??= encoder.beginComputePass({ label: 'forward' });
-      commands.encode(pass, at, at + (wanted.length > 0 ? 2 : 1));
-      if (wanted.length === 0) continue;
+      commands.encode(pass, at, at + (requested.length > 0 ? 2 : 1));
+      if (requested.length === 0) continue;
       pass.end();
       pass = undefined;
       const { output } = call;
-      const source = isDense(output) ? placeOf(this.#parts, output) : this.#parts.arena.view('result', 0);
-      for (const name of wanted) readback.add(encoder, name, source.buffer, output.shape, from);
+      const source = isDense(output) ? viewOf(this.#resources, output) : this.#resources.activations.view('result', 0);
+      for (const name of requested) readback.add(encoder, name, source.buffer, output.shape, from);
     }
     pass?.end();
     copyOut(encoder);
   }
 
-  /** Brings the epilogues of batch norm up to date, where the chain needs them. */
-  #fold(encoder: GPUCommandEncoder, entries: Ready['entries']): void {
-    if (entries.some(({ call }) => call.step?.batchNorm)) this.#parts.derived.encodeFolding(encoder);
+  /** Recomputes stale epilogues of batch norm if the chain needs them. */
+  #fold(encoder: GPUCommandEncoder, entries: PreparedChain['entries']): void {
+    if (entries.some(({ call }) => call.step?.batchNorm)) this.#resources.derived.encodeFolding(encoder);
   }
 
-  /** Puts a part's result in its images' place. */
-  #join(encoder: GPUCommandEncoder, last: Value, joint: Value, from: number): void {
+  /** Copies a part's result to its images in the classifier's input. */
+  #gather(encoder: GPUCommandEncoder, last: PlacedValue, classifierInput: PlacedValue, from: number): void {
     const bytes = valueBytes(last);
     const at = (bytes / (last.shape[0] as number)) * from;
-    const [source, target] = [placeOf(this.#parts, last), placeOf(this.#parts, joint)];
+    const [source, target] = [viewOf(this.#resources, last), viewOf(this.#resources, classifierInput)];
     encoder.copyBufferToBuffer(source.buffer, 0, target.buffer, at, bytes);
   }
 
-  /** Dropout's parameters hold the seed of the run. */
+  /** The uniforms of dropout contain the seed of the run. */
   #reseed(options: RunOptions): void {
     if (options.mode === 'eval' || options.seed === this.#seed) return;
     this.#seed = options.seed;
-    const places = placesOf(this.#parts);
+    const buffers = kernelBuffersOf(this.#resources);
     for (const { entries, commands } of this.#chains.values()) {
       for (const { call, at } of entries) {
-        if (call.step?.layer.op === 'dropout') commands.rewrite(at, dispatchesOf(call, places, options));
+        if (call.step?.layer.op === 'dropout') commands.rewrite(at, dispatchesOf(call, buffers, options));
       }
     }
   }
 }
 
-/** One submit: what is written before it, copied at its start, and kept at its end. */
+/** A submit: what is written before it, and what is copied at its start and end. */
 interface Stage {
-  readonly ready: Ready;
+  readonly ready: PreparedChain;
   /** Index of its first image. */
   readonly from: number;
   readonly write: () => void;
@@ -204,55 +210,57 @@ interface Stage {
   readonly copyOut: (encoder: GPUCommandEncoder) => void;
 }
 
-/** Bytes of the largest tensor that has to be brought into PyTorch's order before it is read. */
+/** Bytes of the largest output that is copied into PyTorch's order before it is read. */
 export function resultBytes(plan: Plan, outputs: readonly string[]): number {
   const chains = [...plan.parts.map(({ chain }) => chain), ...(plan.rest ? [plan.rest] : [])];
-  const wanted = chains
+  const requested = chains
     .flatMap(({ calls }) => calls)
     .filter(({ names, output }) => names.some((name) => outputs.includes(name)) && !isDense(output));
-  return Math.max(0, ...wanted.map(({ output }) => tensorBytes(output)));
+  return Math.max(0, ...requested.map(({ output }) => tensorBytes(output)));
 }
 
-function workOf(chain: Chain, parts: Parts, options: RunOptions): { work: Work[]; entries: Ready['entries'] } {
-  const places = placesOf(parts);
+function workOf(
+  chain: Chain,
+  parts: Resources,
+  options: RunOptions,
+): { work: Work[]; entries: PreparedChain['entries'] } {
+  const buffers = kernelBuffersOf(parts);
   const work: Work[] = [];
   const entries = chain.calls.map((call) => {
     const at = work.length;
-    const wanted = [...new Set(options.outputs)].filter((name) => call.names.includes(name));
-    work.push({ label: nameOf(call), dispatches: dispatchesOf(call, places, options) });
-    if (wanted.length > 0) {
-      const result = parts.arena.view('result', tensorBytes(call.output));
-      const dispatches = extraction(call.output, placeOf(parts, call.output), result);
-      work.push({ label: `reading ${nameOf(call)}`, dispatches });
+    const requested = [...new Set(options.outputs)].filter((name) => call.names.includes(name));
+    work.push({ label: labelOf(call), dispatches: dispatchesOf(call, buffers, options) });
+    if (requested.length > 0) {
+      const result = parts.activations.view('result', tensorBytes(call.output));
+      const dispatches = extraction(call.output, viewOf(parts, call.output), result);
+      work.push({ label: `reading ${labelOf(call)}`, dispatches });
     }
-    return { call, at, wanted };
+    return { call, at, requested };
   });
   return { work, entries };
 }
 
-function placesOf(parts: Parts): Places {
-  const { context, parameters, arena, derived } = parts;
+function kernelBuffersOf(parts: Resources): KernelBuffers {
+  const { context, parameters, activations, derived } = parts;
   return {
     capabilities: context.capabilities,
     parameters,
-    view: (value) => placeOf(parts, value),
-    scratch: (index, bytes) => arena.view(`scratch ${index}`, bytes),
+    view: (value) => viewOf(parts, value),
+    scratch: (index, bytes) => activations.view(`scratch ${index}`, bytes),
     folded: (layer) => derived.folded(layer),
     convWeights: (layer, plan) => derived.convWeights(layer, plan),
   };
 }
 
-function placeOf({ arena }: Parts, value: Value): BufferView {
-  return arena.view(value.side, valueBytes(value));
+function viewOf({ activations }: Resources, value: PlacedValue): BufferView {
+  return activations.view(value.side, valueBytes(value));
 }
 
-/** The layer, and those that were fused into it. */
-function nameOf({ step, names, output }: Call): string {
-  if (!step) return `to ${output.layout}`;
-  return [step.layer.name, ...names.filter((name) => name !== step.layer.name)].join('+');
+function labelOf({ step, names, output }: KernelCall): string {
+  return step ? stepLabel(step, names) : `to ${output.layout}`;
 }
 
-function algorithmOf({ conv }: Call): string {
+function algorithmOf({ conv }: KernelCall): string {
   if (!conv) return '';
   return conv.algorithm === 'direct' ? 'direct' : 'winograd';
 }

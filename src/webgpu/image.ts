@@ -5,30 +5,26 @@ import { checkImageSize } from '../image/limits.js';
 import { type CropAxis, channelTable, cropAxis } from '../image/preprocess.js';
 import { type ImagePreset, presetChannels } from '../image/preset.js';
 import { createFilter, type Filter, shorterSideSize } from '../image/resize.js';
-import { Context } from './context.js';
+import { contextOf } from './backend.js';
+import type { Context } from './context.js';
+import { uniformWords } from './ops/dispatch.js';
 import * as USAGE from './usage.js';
 
 /*
- * Pictures that the platform has decoded become a network's input without leaving the GPU: shaders/image.wgsl.
+ * Turns pictures that the platform has decoded into a network's input without leaving the GPU; see shaders/image.wgsl.
  */
 
-/** The GPUTextureUsage of a picture: COPY_SRC, COPY_DST, TEXTURE_BINDING and RENDER_ATTACHMENT. */
+/** Of a picture's texture: COPY_SRC, COPY_DST, TEXTURE_BINDING and RENDER_ATTACHMENT. */
 const TEXTURE_USAGE = 0x1 | 0x2 | 0x4 | 0x10;
 
-/** Kept for each device, since a context listens for its loss. */
-const contexts = new WeakMap<GPUDevice, Context>();
-
-function contextOf(device: GPUDevice): Context {
-  const context = contexts.get(device) ?? new Context(device, { owned: false });
-  contexts.set(device, context);
-  return context;
-}
+/** `Params` of shaders/image.wgsl. */
+export const IMAGE_PARAMS = 'width height left top outWidth outHeight rows firstRow stride channels bgr';
 
 /**
- * A picture as an input (1, C, H, W) on a device, as its preset says: the values that `preprocess` gives, to the bit.
- * The buffer is the caller's.
- * @throws VGGNetError `INVALID_IMAGE` if it has no pixels; `IMAGE_TOO_LARGE`; `IO` if it came from another origin
- * without CORS; `OUT_OF_MEMORY`, `GPU_ERROR`, `DEVICE_LOST`
+ * Turns a picture into a tensor (1, C, H, W) by the preset, with the same bits as `preprocess`. The caller owns the
+ * buffer.
+ * @throws VGGNetError `INVALID_IMAGE` if it has no pixels; `IMAGE_TOO_LARGE`; `IO` if it is from another origin and was
+ * loaded without CORS; `OUT_OF_MEMORY`, `GPU_ERROR`, `DEVICE_LOST`
  */
 export async function pictureToTensor(device: GPUDevice, source: Drawable, preset: ImagePreset): Promise<GPUTensor> {
   if ('decode' in source) await loaded(source);
@@ -46,9 +42,7 @@ export async function pictureToTensor(device: GPUDevice, source: Drawable, prese
   }
 }
 
-/**
- * Copies a picture to a texture; what this platform does not copy, such as a video frame, goes by way of a bitmap.
- */
+/** Copies a picture to a texture. Sources that the platform does not copy, such as video frames, go through a bitmap. */
 async function copyPicture(context: Context, source: Drawable, texture: GPUTexture): Promise<void> {
   const copy = async (one: Drawable): Promise<void> => {
     const { checked } = context.attempt('a picture', () => {
@@ -86,11 +80,11 @@ function checkSize({ capabilities }: Context, width: number, height: number): vo
   if (!(width > 0 && height > 0))
     throw new VGGNetError('INVALID_IMAGE', 'The picture has no pixels: it is closed or empty');
   checkImageSize('A picture', width, height);
-  const most = capabilities.limits.maxTextureDimension2D;
-  if (width <= most && height <= most) return;
+  const max = capabilities.limits.maxTextureDimension2D;
+  if (width <= max && height <= max) return;
   throw new VGGNetError(
     'IMAGE_TOO_LARGE',
-    `A picture of ${width}×${height} pixels; this GPU takes sides of at most ${most}. Without output: 'gpu' it can be read`,
+    `This GPU takes pictures of at most ${max} pixels along a side, got ${width}×${height}. Leave out output: 'gpu'`,
   );
 }
 
@@ -98,7 +92,7 @@ function createTexture(device: GPUDevice, width: number, height: number): GPUTex
   return device.createTexture({ label: 'picture', size: [width, height], format: 'rgba8unorm', usage: TEXTURE_USAGE });
 }
 
-/** The same of a texture of 8-bit colours. */
+/** Turns a texture of 8-bit colors into a tensor (1, C, H, W) by the preset. */
 export async function textureToTensor(context: Context, texture: GPUTexture, preset: ImagePreset): Promise<GPUTensor> {
   const { resize, crop } = preset;
   const resized = resize === null ? texture : shorterSideSize(texture.width, texture.height, resize);
@@ -113,24 +107,33 @@ export async function textureToTensor(context: Context, texture: GPUTexture, pre
   const channels = presetChannels(preset);
 
   const params = (stride: number): Uint32Array =>
-    Uint32Array.of(
-      ...[x.length, y.length, x.before, y.before, x.size, y.size],
-      ...[lines, firstRow, stride, channels, Number(preset.mode === 'BGR')],
-    );
+    uniformWords(IMAGE_PARAMS, {
+      width: x.length,
+      height: y.length,
+      left: x.before,
+      top: y.before,
+      outWidth: x.size,
+      outHeight: y.size,
+      rows: lines,
+      firstRow,
+      stride,
+      channels,
+      bgr: preset.mode === 'BGR',
+    });
   const tables = new Float32Array(256 * channels);
   for (let c = 0; c < channels; c++) tables.set(channelTable(preset, c), 256 * c);
   return run(context, texture, {
     tables,
     passes: [
       { entryPoint: 'across', weights: pack(columns), params: params(columns.stride), size: [x.length, lines] },
-      { entryPoint: 'normalise', weights: pack(rows), params: params(rows.stride), size: [x.size, y.size] },
+      { entryPoint: 'normalize', weights: pack(rows), params: params(rows.stride), size: [x.size, y.size] },
     ],
     bytes: x.length * lines * 4,
     shape: [1, channels, y.size, x.size],
   });
 }
 
-/** A filter as the shader takes it. */
+/** A filter in the shader's layout. */
 function pack({ starts, counts, stride, weights }: Filter): Int32Array {
   const packed = new Int32Array(starts.length * (stride + 2));
   for (let i = 0; i < starts.length; i++) {
@@ -149,7 +152,7 @@ interface Passes {
     readonly params: Uint32Array;
     readonly size: readonly [x: number, y: number];
   }[];
-  /** Of what the first pass leaves for the second. */
+  /** Bytes between the two passes. */
   readonly bytes: number;
   readonly shape: readonly [1, number, CropAxis['size'], CropAxis['size']];
 }

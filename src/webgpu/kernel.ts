@@ -1,9 +1,9 @@
 /*
- * The contract between the kernels (shaders/, ops/) and the engine that owns the device and the memory.
- * Kernels say what to dispatch over which buffers; the engine makes pipelines, buffers and command buffers.
+ * The contract between the kernels (shaders/, ops/) and the rest of this folder, which owns the device and its memory.
+ * An operation returns the dispatches and their buffers; the rest makes pipelines, buffers and command buffers.
  */
 
-/** A compute pipeline: an entry point of a file in shaders/ with its override constants. Equal specs share a pipeline. */
+/** A compute pipeline: an entry point in shaders/ with its override constants. Equal specs share a pipeline. */
 export interface PipelineSpec {
   /** The file's base name. */
   readonly shader: string;
@@ -18,31 +18,31 @@ export interface BufferView {
   readonly size: number;
 }
 
-/** One dispatch of a pass. */
+/** A dispatch of a compute pass. */
 export interface Dispatch {
   readonly label: string;
   readonly pipeline: PipelineSpec;
-  /** `@group(0) @binding(i)`, storage buffers in the shader's order. */
+  /** `@group(0) @binding(i)`: storage buffers in the shader's order. */
   readonly bindings: readonly BufferView[];
-  /** The uniform `@group(0) @binding(bindings.length)`: 32-bit words, written once when a plan is made. */
+  /** The uniform `@group(0) @binding(bindings.length)` as 32-bit words, written when a plan is prepared. */
   readonly params: Uint32Array;
   readonly workgroups: readonly [number, number, number];
 }
 
-/** Those of a device's limits that decide how work is cut. */
+/** The limits of a device by which work is partitioned. */
 export type Limits = Pick<
   GPUSupportedLimits,
   'maxBufferSize' | 'maxStorageBufferBindingSize' | 'maxTextureDimension2D'
 >;
 
-/** What the kernels may count on: the device's limits and features, as granted. */
+/** The limits and features of the device, as granted. */
 export interface Capabilities {
   readonly limits: Limits;
   /** Half-precision types in shaders (`shader-f16`). */
   readonly f16: boolean;
   /**
-   * Subgroup operations (`subgroups`), with 16 lanes or more (`adapterInfo.subgroupMinSize`): a kernel that gives a
-   * subgroup work of its own loses with the 4 lanes of a software adapter.
+   * Subgroup operations (`subgroups`) with at least 16 lanes (`adapterInfo.subgroupMinSize`): with the 4 lanes of a
+   * software adapter, a kernel that works by subgroups is slower.
    */
   readonly subgroups: boolean;
 }

@@ -8,22 +8,22 @@ import type { BufferView, Dispatch } from './kernel.js';
 import { type PackedLayout, packedLayout, packPiece, unpackPiece } from './ops/pack.js';
 import * as USAGE from './usage.js';
 
-/** Most values that go through the staging buffer at once: 1 MiB. */
-const STAGE = 262_144;
-/** The same of values that are read back without the staging buffer: 16 MiB. */
-const COPY = 16 * STAGE;
-/** Dispatches that one piece may need: one for each shard that it lies in. */
+/** Values that fit the staging buffer: 1 MiB. */
+const MAX_STAGED = 262_144;
+/** Values read back at once without the staging buffer: 16 MiB. */
+const MAX_COPIED = 16 * MAX_STAGED;
+/** Dispatches of a piece: one for each shard that it lies in. */
 const MAX_PIECES = 64;
 
 interface Parameter extends Arriving {
   readonly layer: Layer;
   readonly layout: PackedLayout;
   readonly views: readonly BufferView[];
-  /** The values lie as in the file, so that they are copied and not packed. */
+  /** The packed layout is PyTorch's order, so values are copied and not packed. */
   readonly plain: boolean;
 }
 
-/** All parameters of a program in buffers of one device, packed as they arrive. */
+/** The parameters of a program in buffers of a device, packed as they arrive. */
 export class Parameters {
   readonly #context: Context;
   readonly #table = new ParameterTable<Parameter>();
@@ -33,13 +33,13 @@ export class Parameters {
 
   private constructor(context: Context) {
     this.#context = context;
-    this.#stage = this.#make('staging of weights', STAGE * 4, USAGE.storage | USAGE.copyTarget | USAGE.copySource);
-    this.#uniform = this.#make('parameters of pack', MAX_PIECES * 256, USAGE.uniform | USAGE.copyTarget);
+    this.#stage = this.#make('staging of weights', MAX_STAGED * 4, USAGE.storage | USAGE.copyTarget | USAGE.copySource);
+    this.#uniform = this.#make('uniforms of pack', MAX_PIECES * 256, USAGE.uniform | USAGE.copyTarget);
   }
 
   /**
-   * Makes the buffers of all of them, so that too little memory shows before anything is read.
-   * @throws VGGNetError `OUT_OF_MEMORY` that names the layer, `DEVICE_LOST`
+   * Makes all buffers first, so that a lack of memory shows before anything is read.
+   * @throws VGGNetError `OUT_OF_MEMORY`, which names the layer; `DEVICE_LOST`
    */
   static async create(context: Context, layers: readonly Layer[]): Promise<Parameters> {
     const staged = context.attempt('staging of weights', () => new Parameters(context));
@@ -48,7 +48,7 @@ export class Parameters {
     try {
       for (const layer of layers) {
         for (const spec of parametersOf(layer)) {
-          const { checked } = context.attempt(`weights of ${layer.name}`, () => parameters.#place(layer, spec));
+          const { checked } = context.attempt(`weights of ${layer.name}`, () => parameters.#allocate(layer, spec));
           checks.push(checked);
         }
       }
@@ -66,7 +66,7 @@ export class Parameters {
     return buffer;
   }
 
-  #place(layer: Layer, spec: ParameterSpec): void {
+  #allocate(layer: Layer, spec: ParameterSpec): void {
     const key = spec.name.slice(layer.path.length + 1);
     const layout = packedLayout(layer, key, this.#context.capabilities);
     const views = layout.shards.map(({ from, to, bytes }) => {
@@ -79,17 +79,17 @@ export class Parameters {
     this.#table.add({ layer, spec, layout, views, plain, written: 0 });
   }
 
-  /** Where a layer's parameter lies: a view for each shard. */
+  /** The buffers of a parameter: a view for each shard. */
   views(layer: Layer, key: string): readonly BufferView[] {
     return this.#table.find(`${layer.path}.${key}`).views;
   }
 
-  /** The only shard. */
+  /** The buffer of a parameter that has one shard. */
   view(layer: Layer, key: string): BufferView {
     return this.views(layer, key)[0] as BufferView;
   }
 
-  /** A buffer of this device, for what needs one of any kind. */
+  /** Any storage buffer of this device. */
   get any(): BufferView {
     return { buffer: this.#stage, offset: 0, size: this.#stage.size };
   }
@@ -99,14 +99,14 @@ export class Parameters {
   }
 
   /**
-   * Takes a run of values of one parameter to its place. Call it with one chunk after another.
+   * Packs consecutive values of a parameter. Chunks must come in order.
    * @throws VGGNetError `WEIGHTS_MISMATCH`, `DEVICE_LOST`, `GPU_ERROR`
    */
   async write(chunk: ParameterChunk): Promise<void> {
     const { offset, data } = chunk;
     const parameter = this.#table.take(chunk);
-    for (let from = 0; from < data.length; from += STAGE) {
-      const part = data.subarray(from, from + STAGE);
+    for (let from = 0; from < data.length; from += MAX_STAGED) {
+      const part = data.subarray(from, from + MAX_STAGED);
       if (parameter.plain) await this.#copy(parameter, offset + from, part);
       else await this.#pack(parameter, offset + from, part);
     }
@@ -132,33 +132,33 @@ export class Parameters {
     });
   }
 
-  /** Writes a parameter anew that has come before. */
+  /** Overwrites a parameter. */
   async replace(name: string, data: Float32Array): Promise<void> {
     const parameter = this.#table.find(name);
     parameter.written = 0;
     await this.write({ name, offset: 0, data });
   }
 
-  /** Call after the last `write`: every value must have come. */
+  /** Call after the last `write`: checks that every value has arrived. */
   async finish(): Promise<void> {
     this.#table.checkComplete();
     await this.#context.settle();
   }
 
-  /** A parameter as it came (rounded, in fp16), or as training has left it. */
+  /** The current values of a parameter, rounded if they are stored as float16. */
   async read(name: string): Promise<Float32Array> {
     const parameter = this.#table.find(name);
     const out = new Float32Array(numel(parameter.spec.shape));
     const label = `reading ${name}`;
-    const most = parameter.plain ? COPY : STAGE;
+    const max = parameter.plain ? MAX_COPIED : MAX_STAGED;
     const made = this.#context.attempt(label, () =>
-      this.#context.createBuffer(label, Math.min(most, out.length) * 4, USAGE.mapRead | USAGE.copyTarget),
+      this.#context.createBuffer(label, Math.min(max, out.length) * 4, USAGE.mapRead | USAGE.copyTarget),
     );
     const target = made.result;
     try {
       await made.checked;
-      for (let from = 0; from < out.length; from += most) {
-        const count = Math.min(most, out.length - from);
+      for (let from = 0; from < out.length; from += max) {
+        const count = Math.min(max, out.length - from);
         await this.#readPiece(parameter, from, count, target, label);
         await this.#context.wait(target.mapAsync(USAGE.mapModeRead, 0, count * 4), label);
         out.set(new Float32Array(target.getMappedRange(0, count * 4)), from);
@@ -170,7 +170,7 @@ export class Parameters {
     return out;
   }
 
-  /** Several vectors at once, by one read-back. */
+  /** Several vectors by one read-back. */
   async readVectors(names: readonly string[]): Promise<Map<string, Float32Array>> {
     const label = 'reading running statistics';
     const sizes = names.map((name) => numel(this.#table.find(name).spec.shape));
@@ -222,7 +222,7 @@ export class Parameters {
   }
 }
 
-/** The parts of a run of values that lie in each shard: from `start` up to `end`, in a shard that begins at `first`. */
+/** The part of a run of values in each shard: values `start` up to `end`, in a shard that begins with value `first`. */
 function* overlaps(
   { shards, columns }: PackedLayout,
   views: readonly BufferView[],

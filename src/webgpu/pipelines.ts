@@ -1,12 +1,15 @@
 import { VGGNetError } from '../errors.js';
-import type { Context } from './context.js';
 import type { PipelineSpec } from './kernel.js';
 import { shaderText } from './shaders.js';
 
-/**
- * The compute pipelines of one device, which all models on it share. Each is compiled once, and all that a plan needs
- * are compiled side by side.
- */
+/** The members of `Context` that compiling needs. */
+interface CheckedDevice {
+  readonly device: GPUDevice;
+  attempt<T>(what: string, work: () => T): { readonly result: T; readonly checked: Promise<void> };
+  wait<T>(work: Promise<T>, what: string): Promise<T>;
+}
+
+/** The compute pipelines of a device, compiled once each and shared by all models on it. */
 export class Pipelines {
   static readonly #ofDevices = new WeakMap<GPUDevice, Pipelines>();
   readonly #modules = new Map<string, GPUShaderModule>();
@@ -21,13 +24,13 @@ export class Pipelines {
     return pipelines;
   }
 
-  /** @throws VGGNetError `GPU_ERROR` that names the layer which asked for it, `DEVICE_LOST` */
-  get(context: Context, spec: PipelineSpec, layer: string): Promise<GPUComputePipeline> {
+  /** @throws VGGNetError `GPU_ERROR`, which names the layer that requested it; `DEVICE_LOST` */
+  get(context: CheckedDevice, spec: PipelineSpec, layer: string): Promise<GPUComputePipeline> {
     const key = JSON.stringify([spec.shader, spec.entryPoint, Object.entries(spec.constants).sort()]);
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
       pipeline = this.#compile(context, spec, layer);
-      // One that failed is compiled anew by the next that asks.
+      // After a failure the next request compiles it again.
       pipeline.catch(() => this.#pipelines.delete(key));
       this.#pipelines.set(key, pipeline);
     }
@@ -35,7 +38,7 @@ export class Pipelines {
   }
 
   async #compile(
-    context: Context,
+    context: CheckedDevice,
     { shader, entryPoint, constants }: PipelineSpec,
     layer: string,
   ): Promise<GPUComputePipeline> {

@@ -6,27 +6,31 @@ import * as USAGE from './usage.js';
 
 interface Piece {
   readonly buffer: GPUBuffer;
-  /** Index of its first image. */
+  /** Index of the first image. */
   readonly from: number;
   readonly bytes: number;
 }
 
-/** The results of one run, on their way to the caller: for each output one buffer, or one a part on the CPU. */
+/** Copies the outputs of a run to the caller: on the GPU one buffer for each output, on the CPU one for each part. */
+/** Where the outputs of a run are left. */
+export type OutputLocation = 'cpu' | 'gpu';
+
 export class Readback {
   readonly #context: Context;
-  readonly #place: 'cpu' | 'gpu';
+  readonly #location: OutputLocation;
   readonly #batch: number;
   readonly #pieces = new Map<string, { readonly shape: readonly number[]; readonly pieces: Piece[] }>();
 
-  constructor(context: Context, place: 'cpu' | 'gpu', batch: number) {
+  constructor(context: Context, location: OutputLocation, batch: number) {
     this.#context = context;
-    this.#place = place;
+    this.#location = location;
     this.#batch = batch;
   }
 
   /**
-   * Encodes the copy of one part's result.
-   * @param shape of the part, the images first; `from` is the index of its first image
+   * Encodes the copy of a part's result.
+   * @param shape of the part: (images, …)
+   * @param from index of the part's first image
    */
   add(encoder: GPUCommandEncoder, name: string, source: GPUBuffer, shape: readonly number[], from: number): void {
     const whole = [this.#batch, ...shape.slice(1)];
@@ -34,7 +38,7 @@ export class Readback {
     this.#pieces.set(name, output);
     const bytes = numel(shape) * 4;
     const at = numel(shape.slice(1)) * from * 4;
-    if (this.#place === 'cpu') {
+    if (this.#location === 'cpu') {
       const usage = USAGE.mapRead | USAGE.copyTarget;
       const buffer = this.#context.createBuffer(`read-back of ${name}`, bytes, usage);
       output.pieces.push({ buffer, from, bytes });
@@ -57,13 +61,13 @@ export class Readback {
     if (size <= maxBufferSize) return;
     throw new VGGNetError(
       'OUT_OF_MEMORY',
-      `${name}: the output takes ${size} bytes, and a GPUBuffer of this device has at most ${maxBufferSize}`,
+      `${name}: the output needs ${size} bytes, and a GPUBuffer of this device has at most ${maxBufferSize}`,
     );
   }
 
-  /** The tensors, in the order of the names. Buffers that stay on the GPU become the caller's. */
+  /** The outputs in the order of the names. Buffers on the GPU become the caller's. */
   async collect(names: readonly string[]): Promise<(Tensor | GPUTensor)[]> {
-    if (this.#place === 'gpu') {
+    if (this.#location === 'gpu') {
       return names.map((name) => {
         const { shape, pieces } = this.#pieces.get(name) as { shape: readonly number[]; pieces: Piece[] };
         const { buffer } = pieces[0] as Piece;
@@ -84,14 +88,14 @@ export class Readback {
       );
       tensors.set(name, tensor);
     }
-    // A layer may be asked for twice: each tensor is its own.
+    // A layer that is requested twice gets two tensors.
     return names.map((name, i) => {
       const tensor = tensors.get(name) as Tensor;
       return names.indexOf(name) === i ? tensor : new Tensor(tensor.data.slice(), tensor.shape);
     });
   }
 
-  /** Frees what was not handed over. */
+  /** Destroys the buffers that the caller did not get. */
   destroy(): void {
     for (const { pieces } of this.#pieces.values())
       for (const { buffer } of pieces) this.#context.destroyBuffer(buffer);

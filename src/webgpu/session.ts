@@ -3,38 +3,37 @@ import { throwIfAborted, VGGNetError } from '../errors.js';
 import { GPUTensor } from '../gpu-tensor.js';
 import { type Layer, parametersOf } from '../program/layers.js';
 import { numel, Tensor } from '../tensor.js';
-import { Arena } from './arena.js';
+import { ActivationBuffers } from './activations.js';
 import { compilePipelines } from './compile.js';
 import type { Context } from './context.js';
 import { Derived } from './derived.js';
 import { Forward, resultBytes } from './forward.js';
 import { Parameters } from './parameters.js';
 import { makePlan, type Plan } from './plan.js';
+import type { OutputLocation } from './readback.js';
 
-/** Plans kept for input shapes seen lately. */
-const MAX_PLANS = 8;
+/** Forwards kept ready: those for the most recently used input shapes. */
+const MAX_FORWARDS = 8;
 
-/** Where the results of a run are left. */
-export type OutputPlace = 'cpu' | 'gpu';
-
-/** One program with its parameters on one device. One run at a time. */
+/** A program with its parameters on a device. One run at a time. */
 export class Session {
   readonly context: Context;
   readonly #layers: readonly Layer[];
   readonly #parameters: Parameters;
-  readonly #arena: Arena;
+  readonly #activations: ActivationBuffers;
   readonly #derived: Derived;
+  /** The least recently used one first. */
   readonly #forwards = new Map<string, Forward>();
 
   private constructor(context: Context, layers: readonly Layer[], parameters: Parameters) {
     this.context = context;
     this.#layers = layers;
     this.#parameters = parameters;
-    this.#arena = new Arena(context);
+    this.#activations = new ActivationBuffers(context);
     this.#derived = new Derived(context, layers, parameters);
   }
 
-  /** @throws VGGNetError `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`, or what the stream throws */
+  /** @throws VGGNetError `OUT_OF_MEMORY`, `DEVICE_LOST`, `GPU_ERROR`, `ABORTED`; any error of the stream */
   static async create(
     context: Context,
     { layers, inputShape }: Program,
@@ -61,7 +60,7 @@ export class Session {
     }
   }
 
-  /** Compiles what the usual input needs, so that the first forward need not wait for it. */
+  /** Compiles the pipelines for the usual input, so that the first forward does not wait for them. */
   async #compile(inputShape: readonly number[]): Promise<void> {
     const outputs = [(this.#layers.at(-1) as Layer).name];
     const options: RunOptions = { outputs, mode: 'eval', seed: 0 };
@@ -69,20 +68,20 @@ export class Session {
     try {
       plan = this.#plan(inputShape, options);
     } catch (error) {
-      // Too large for this device: a forward of that size will say so, and a smaller one may do.
+      // Too large for this device. A forward of that size will throw; a smaller one may fit.
       if (!(error instanceof VGGNetError && error.code === 'OUT_OF_MEMORY')) throw error;
     }
     if (plan) await compilePipelines(this.context, plan, this.#parameters);
   }
 
-  /** Computes the outputs asked for; the input's shape has been checked. */
-  async run(input: Tensor | GPUTensor, options: RunOptions, place: OutputPlace): Promise<(Tensor | GPUTensor)[]> {
+  /** Computes the requested outputs. The caller has checked the input's shape. */
+  async run(input: Tensor | GPUTensor, options: RunOptions, location: OutputLocation): Promise<(Tensor | GPUTensor)[]> {
     if (options.outputs.length === 0) return [];
     const plan = this.#plan(input.shape, options);
-    if (!plan) return this.#halve(input, options, place);
+    if (!plan) return this.#halve(input, options, location);
     const forward = await this.#forward(plan, input.shape, options);
     throwIfAborted(options.signal);
-    return forward.run(input, options, place);
+    return forward.run(input, options, location);
   }
 
   /** The time of each step. */
@@ -111,13 +110,13 @@ export class Session {
     return names.length === 0 ? new Map() : this.#parameters.readVectors(names.map(({ name }) => name));
   }
 
-  /** Puts statistics that another session had in the place of these. */
+  /** Replaces the running statistics by those of another session. */
   async restore(statistics: ReadonlyMap<string, Float32Array>): Promise<void> {
     this.#derived.stale = true;
     for (const [name, data] of statistics) await this.#parameters.replace(name, data);
   }
 
-  /** Undefined if the batch has to be cut in two. */
+  /** Undefined if the batch must be halved. */
   #plan(shape: readonly number[], options: RunOptions): Plan | undefined {
     const planner = {
       layers: this.#layers,
@@ -127,22 +126,26 @@ export class Session {
     try {
       return makePlan(planner, shape, options);
     } catch (error) {
-      const mayCut = options.mode === 'eval' && (shape[0] as number) > 1;
-      if (mayCut && error instanceof VGGNetError && error.code === 'OUT_OF_MEMORY') return undefined;
+      const mayHalve = options.mode === 'eval' && (shape[0] as number) > 1;
+      if (mayHalve && error instanceof VGGNetError && error.code === 'OUT_OF_MEMORY') return undefined;
       throw error;
     }
   }
 
-  async #halve(input: Tensor | GPUTensor, options: RunOptions, place: OutputPlace): Promise<(Tensor | GPUTensor)[]> {
-    if (place === 'gpu') {
+  async #halve(
+    input: Tensor | GPUTensor,
+    options: RunOptions,
+    location: OutputLocation,
+  ): Promise<(Tensor | GPUTensor)[]> {
+    if (location === 'gpu') {
       throw new VGGNetError(
         'OUT_OF_MEMORY',
-        `A batch of ${input.shape[0]} is too large for outputs in one GPUBuffer each`,
+        `A batch of ${input.shape[0]} is too large to leave each output in one GPUBuffer`,
       );
     }
     const results: Tensor[][] = [];
     for (const part of halvesOf(input.shape)) {
-      results.push((await this.run(slice(input, part), options, place)) as Tensor[]);
+      results.push((await this.run(slice(input, part), options, location)) as Tensor[]);
     }
     return options.outputs.map((_, i) => {
       const pieces = results.map((tensors) => tensors[i] as Tensor);
@@ -162,22 +165,26 @@ export class Session {
     const scratch = Object.fromEntries(scratchBytes.map((size, i) => [`scratch ${i}`, size]));
     let replaced = true;
     try {
-      replaced = await this.#arena.reserve({ ...bytes, result: resultBytes(plan, options.outputs), ...scratch });
+      replaced = await this.#activations.reserve({ ...bytes, result: resultBytes(plan, options.outputs), ...scratch });
     } finally {
       if (replaced) this.#forget();
     }
-    const known = this.#forwards.get(key);
-    if (known) return known;
     const { context } = this;
-    const forward = await Forward.prepare(
-      { context, plan, parameters: this.#parameters, arena: this.#arena, derived: this.#derived },
-      options,
-    );
+    const resources = {
+      context,
+      plan,
+      parameters: this.#parameters,
+      activations: this.#activations,
+      derived: this.#derived,
+    };
+    const forward = this.#forwards.get(key) ?? (await Forward.prepare(resources, options));
+    // Inserted again, so that it becomes the last of the map's order.
+    this.#forwards.delete(key);
     this.#forwards.set(key, forward);
-    const [oldest] = this.#forwards.keys();
-    if (this.#forwards.size > MAX_PLANS) {
-      this.#forwards.get(oldest as string)?.destroy();
-      this.#forwards.delete(oldest as string);
+    if (this.#forwards.size > MAX_FORWARDS) {
+      const oldest = this.#forwards.keys().next().value as string;
+      this.#forwards.get(oldest)?.destroy();
+      this.#forwards.delete(oldest);
     }
     return forward;
   }
@@ -187,10 +194,10 @@ export class Session {
     this.#forwards.clear();
   }
 
-  /** Destroys all of its buffers. */
+  /** Destroys all buffers. */
   destroy(): void {
     this.#forget();
-    this.#arena.destroy();
+    this.#activations.destroy();
     this.#derived.destroy();
     this.#parameters.destroy();
   }
@@ -204,7 +211,7 @@ function halvesOf([n = 0]: readonly number[]): [from: number, to: number][] {
   ];
 }
 
-/** Some images of an input, without a copy. */
+/** The images `from` up to `to` of an input, without a copy. */
 function slice(input: Tensor | GPUTensor, [from, to]: [from: number, to: number]): Tensor | GPUTensor {
   const shape = [to - from, ...input.shape.slice(1)];
   const size = numel(shape.slice(1));

@@ -6,7 +6,7 @@ import pool from '../../shaders/pool.wgsl';
 import softmax from '../../shaders/softmax.wgsl';
 import winograd from '../../shaders/winograd.wgsl';
 
-/** What almost every network runs. */
+/** Shaders that almost every network runs. */
 const USUAL: Readonly<Record<string, string>> = {
   'conv2d-repair': conv2dRepair,
   gemm,
@@ -17,9 +17,9 @@ const USUAL: Readonly<Record<string, string>> = {
   winograd,
 };
 
-/** What only some need: networks with batch norm, train mode, pictures, and one or the other kind of GPU. */
+/** Loaded on demand: for batch norm, train mode and pictures, and for GPUs with or without subgroups. */
 const OTHERS: Readonly<Record<string, () => Promise<{ readonly default: string }>>> = {
-  'batch-norm': () => import('../../shaders/batch-norm.wgsl'),
+  batchnorm2d: () => import('../../shaders/batchnorm2d.wgsl'),
   elementwise: () => import('../../shaders/elementwise.wgsl'),
   image: () => import('../../shaders/image.wgsl'),
   linear: () => import('../../shaders/linear.wgsl'),

@@ -1,6 +1,6 @@
 import type { BatchNorm2d, Layer } from '../program/layers.js';
 import type { BufferView, Capabilities, Dispatch } from './kernel.js';
-import { batchNorm2d, batchNorm2dTrain } from './ops/batch-norm.js';
+import { batchNorm2d, batchNorm2dTrain } from './ops/batchnorm2d.js';
 import { type Conv2dPlan, conv2d } from './ops/conv2d.js';
 import { repairConv2d } from './ops/conv2d-repair.js';
 import { dropout, relu } from './ops/elementwise.js';
@@ -9,50 +9,50 @@ import { linear } from './ops/linear.js';
 import { adaptiveAvgPool2d, maxPool2d } from './ops/pool.js';
 import { softmax } from './ops/softmax.js';
 import type { Parameters } from './parameters.js';
-import { activation, type Call, type Value, valueBytes } from './plan.js';
+import { activation, type KernelCall, type PlacedValue, valueBytes } from './plan.js';
 
-/** What the steps of a plan read and write. */
-export interface Places {
+/** The buffers that the calls of a plan read and write. */
+export interface KernelBuffers {
   readonly capabilities: Capabilities;
   readonly parameters: Parameters;
-  readonly view: (value: Value) => BufferView;
+  readonly view: (value: PlacedValue) => BufferView;
   readonly scratch: (index: number, bytes: number) => BufferView;
   /** The epilogue of a convolution whose batch norm is folded into it. */
   readonly folded: (layer: BatchNorm2d) => { readonly scale: BufferView; readonly shift: BufferView };
-  /** The weights that a convolution's algorithm takes. */
+  /** The weights as the convolution's algorithm takes them. */
   readonly convWeights: (layer: Layer, plan: Conv2dPlan) => BufferView;
 }
 
-/** What one call of a plan dispatches. `mode` and `seed` are those of the run. */
+/** The dispatches of a call. `mode` and `seed` are those of the run. */
 export function dispatchesOf(
-  call: Call,
-  places: Places,
+  call: KernelCall,
+  buffers: KernelBuffers,
   { mode, seed }: { readonly mode: 'eval' | 'train'; readonly seed: number },
 ): Dispatch[] {
   const { step, conv, scratchBytes } = call;
-  const { parameters, capabilities } = places;
-  const views = { input: places.view(call.input), output: places.view(call.output) };
+  const { parameters, capabilities } = buffers;
+  const views = { input: buffers.view(call.input), output: buffers.view(call.output) };
   const shape = activation(call.input);
-  if (!step) return moved(call, views);
+  if (!step) return convertLayout(call, views);
   const { layer, index } = step;
   const vector = (key: string): BufferView => parameters.view(layer, key);
   switch (layer.op) {
     case 'conv2d': {
       const plan = conv as Conv2dPlan;
-      const folded = step.batchNorm && places.folded(step.batchNorm);
+      const folded = step.batchNorm && buffers.folded(step.batchNorm);
       const all = { ...views, bias: folded?.shift ?? vector('bias'), scale: folded?.scale };
-      const scratch = scratchBytes.map((bytes, i) => places.scratch(i, bytes));
+      const scratch = scratchBytes.map((bytes, i) => buffers.scratch(i, bytes));
       return [
-        ...conv2d(plan, { ...all, weight: places.convWeights(layer, plan), scratch }),
+        ...conv2d(plan, { ...all, weight: buffers.convWeights(layer, plan), scratch }),
         ...repairConv2d(plan, { ...all, packed: vector('weight') }),
       ];
     }
     case 'batchNorm2d': {
       const statistics = { runningMean: vector('running_mean'), runningVar: vector('running_var') };
       const all = { ...views, weight: vector('weight'), bias: vector('bias'), ...statistics };
-      if (mode === 'eval') return batchNorm2d(shape, all, { relu: step.relu });
-      const scratch = places.scratch(0, scratchBytes[0] as number);
-      return batchNorm2dTrain(shape, { ...all, scratch }, { relu: step.relu });
+      if (mode === 'eval') return batchNorm2d(shape, all, { ...layer, relu: step.relu });
+      const scratch = buffers.scratch(0, scratchBytes[0] as number);
+      return batchNorm2dTrain(shape, { ...all, scratch }, { ...layer, relu: step.relu });
     }
     case 'maxPool2d':
       return maxPool2d(shape, views);
@@ -63,7 +63,7 @@ export function dispatchesOf(
     case 'linear': {
       const { shards, f16 } = parameters.layout(layer, 'weight');
       const weights = parameters.views(layer, 'weight');
-      const scratch = scratchBytes[0] === undefined ? undefined : places.scratch(0, scratchBytes[0]);
+      const scratch = scratchBytes[0] === undefined ? undefined : buffers.scratch(0, scratchBytes[0]);
       return shards.flatMap(({ from, to }, i) =>
         linear(
           { n: shape.n, ...layer, rows: [from, to], f16 },
@@ -74,7 +74,7 @@ export function dispatchesOf(
       );
     }
     case 'dropout':
-      // In eval mode it is here only where it comes first.
+      // In eval mode only a dropout at the start of a program is a step.
       return dropout(shape, { p: mode === 'train' ? layer.p : 0, seed, layer: index }, views);
     case 'softmax':
       return softmax({ n: shape.n, features: shape.c }, views);
@@ -83,25 +83,25 @@ export function dispatchesOf(
   }
 }
 
-function moved({ input, output }: Call, views: { input: BufferView; output: BufferView }): Dispatch[] {
+function convertLayout({ input, output }: KernelCall, views: { input: BufferView; output: BufferView }): Dispatch[] {
   const shape = activation(input);
   if (output.layout === 'nchw') return toNCHW(shape, views);
   if (input.layout === 'nchw') return toNHWC(activation(output), views);
   return flatten(shape, views);
 }
 
-/** What brings a value into PyTorch's order at `target`; none if it lies so already. */
-export function extraction(value: Value, from: BufferView, target: BufferView): Dispatch[] {
+/** Copies a value into PyTorch's order at `target`; no dispatch if it is in that order. */
+export function extraction(value: PlacedValue, from: BufferView, target: BufferView): Dispatch[] {
   return isDense(value) ? [] : toNCHW(activation(value), { input: from, output: target });
 }
 
-/** The value's bytes are those of the tensor. */
-export function isDense(value: Value): boolean {
+/** True if the value's bytes are in PyTorch's order, without padding. */
+export function isDense(value: PlacedValue): boolean {
   const { h, w, c } = activation(value);
   return value.layout === 'nchw' || (h * w === 1 && c % 4 === 0);
 }
 
-/** Bytes of the tensor that a value is. */
-export function tensorBytes({ shape }: Value): number {
+/** Bytes of a value in PyTorch's order. */
+export function tensorBytes({ shape }: PlacedValue): number {
   return valueBytes({ layout: 'nchw', shape });
 }

@@ -1,16 +1,16 @@
 import type { Context } from './context.js';
 import * as USAGE from './usage.js';
 
-/** Steps to be timed, between what comes before the first and after the last. */
+/** Steps to time, and the commands before the first and after the last. */
 export interface Timed {
   readonly before: (encoder: GPUCommandEncoder) => void;
   readonly steps: readonly { readonly label: string; readonly encode: (pass: GPUComputePassEncoder) => void }[];
   readonly after: (encoder: GPUCommandEncoder) => void;
 }
 
-/** Milliseconds of each step: by the GPU's own clock where there is one, else each in a submit of its own. */
+/** Milliseconds of each step: by the GPU's timestamps if it has them, else by a submit for each step. */
 export function timeSteps(context: Context, timed: Timed): Promise<number[]> {
-  // A query set holds at most 4096 queries.
+  // A query set has at most 4096 queries.
   return context.timestamps && timed.steps.length <= 2048 ? byTimestamps(context, timed) : bySubmits(context, timed);
 }
 
@@ -37,7 +37,7 @@ async function byTimestamps(context: Context, { before, steps, after }: Timed): 
     await context.submit('profile', record, 'the profile');
     await context.wait(read.mapAsync(USAGE.mapModeRead), 'the profile');
     const times = new BigUint64Array(read.getMappedRange());
-    // A clock may be set back between two passes.
+    // The clock may be set back between two passes.
     return steps.map((_, i) => Math.max(0, Number((times[2 * i + 1] as bigint) - (times[2 * i] as bigint)) / 1e6));
   } finally {
     set.destroy();

@@ -4,7 +4,7 @@ import type { Context } from './context.js';
 import * as USAGE from './usage.js';
 
 /**
- * A tensor's values in a buffer that is the caller's.
+ * Copies a tensor to the GPU, into a buffer that the caller owns.
  * @throws VGGNetError `OUT_OF_MEMORY`, `DEVICE_LOST`
  */
 export async function upload(context: Context, { data, shape }: Tensor): Promise<GPUTensor> {

@@ -1,4 +1,4 @@
-/* The GPUBufferUsage that this backend needs; Node has no such global. */
+/* The members of GPUBufferUsage that this backend uses; Node has no such global. */
 
 export const mapRead = 0x1;
 export const copySource = 0x4;

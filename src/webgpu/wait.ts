@@ -1,4 +1,4 @@
-/** Waits for `work`, or throws what `late` makes after `ms`: no wait on a driver may be without an end. */
+/** Waits for `work`, or throws the error that `late` makes after `ms`: every wait for a driver must end. */
 export async function within<T>(work: Promise<T>, ms: number, late: () => Error): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const end = new Promise<never>((_, reject) => {

@@ -1,6 +1,6 @@
-/* A shader's text: the build (tsup.config.ts) and vitest.config.ts load these files as strings. */
+/* The text of a shader: the build (tsup.config.ts) and vitest.config.ts load these files as strings. */
 declare module '*.wgsl' {
   const code: string;
-  // biome-ignore lint/style/noDefaultExport: what the loaders make of a text file.
+  // biome-ignore lint/style/noDefaultExport: the loaders of text files make one.
   export default code;
 }

@@ -12,7 +12,7 @@ export interface Running {
   readonly ended: Promise<Finished>;
 }
 
-/** Starts `vggnet serve` on a free port, and waits until it listens. */
+/** Starts `vggnet serve` on a free port, which ends without a delay, and waits until it listens. */
 export function start(...args: string[]): Promise<Running> {
   return startWith({}, ...args);
 }
@@ -30,7 +30,7 @@ export function startWith(env: Readonly<Record<string, string>>, ...args: string
         if (url) resolve({ url, child, ended });
       });
     };
-    const ended = vggnet(['serve', '--port', '0', ...args], begun, env);
+    const ended = vggnet(['serve', '--port', '0', '--drain-delay', '0', ...args], begun, env);
     ended.then(({ stderr }) => reject(new Error(`vggnet serve ended: ${stderr}`)), reject);
   });
 }

@@ -27,6 +27,13 @@ describe('vggnet summary', () => {
     expect(stdout).toMatch(/^conv2_1 +conv2d +\[2, 16, 5, 6\] +1,168 /m);
   });
 
+  test('takes an input that all pools of a deep list allow', async () => {
+    const pools = Array.from({ length: 8 }, () => 'M');
+    const { code, stdout } = await vggnet(['summary', ['4', ...pools].join(), '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).inputShape).toEqual([1, 3, 256, 256]);
+  });
+
   test('reads the header of a file, and takes the input from its preset', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'vggnet-cli-'));
     try {

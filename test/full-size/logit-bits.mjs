@@ -5,13 +5,14 @@
 //   node --experimental-wasm-relaxed-simd test/full-size/logit-bits.mjs . > new.txt
 //   cmp old.txt new.txt
 //
-// The argument is a folder with a built dist/. Relaxed SIMD may round differently on another machine, so both runs
-// belong on the same one. Each takes two to five minutes.
+// The argument is a folder with a built dist/; a second one, 'simd' or 'relaxed-simd', limits the run to that build.
+// Relaxed SIMD may round differently on another machine, so both runs belong on the same one. Each takes two to five
+// minutes.
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const folder = process.argv[2] ?? '.';
+const [folder = '.', only] = process.argv.slice(2);
 const { VGGNet, Tensor } = await import(pathToFileURL(resolve(folder, 'dist/index.js')));
 
 const NETWORKS = ['vgg11', 'vgg13', 'vgg16', 'vgg19'].flatMap((name) => [name, `${name}_bn`]);
@@ -80,7 +81,9 @@ function randomNetwork(index) {
   return { list, options, inputs: [inputOf(shape(), next), inputOf(shape(), next)] };
 }
 
-for (const deterministic of [true, false]) {
+for (const build of ['simd', 'relaxed-simd']) {
+  if (only && only !== build) continue;
+  const deterministic = build === 'simd';
   for (const [index, name] of NETWORKS.entries()) {
     const model = await VGGNet.create(name, { device: 'wasm', deterministic, seed: index, threads: 2 });
     await print(

@@ -17,6 +17,8 @@ export async function compileScript(name: string, library = 'vggnet'): Promise<s
     target: 'es2022',
     external: ['node:*'],
     plugins: [external],
+    // Not the paths of the repository's, by which `vggnet` is src/.
+    tsconfigRaw: {},
   });
   return outputFiles[0]?.text ?? '';
 }

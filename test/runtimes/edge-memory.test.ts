@@ -7,12 +7,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Miniflare } from 'miniflare';
 import { WebSocket } from 'undici';
-import { saveFile, Tensor, VGGNet } from 'vggnet';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ROOT } from '../support/project.js';
 import { bundleWorker, COMPATIBILITY_DATE, modulesOf } from './workerd.js';
 
 /* VGG16 in the memory of an edge worker: 128 MB. */
+
+const { saveFile, Tensor, VGGNet } = (await import(
+  new URL('../../dist/index.js', import.meta.url).href
+)) as typeof import('vggnet');
 
 const LIMIT = 128e6;
 

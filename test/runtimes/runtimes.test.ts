@@ -2,7 +2,6 @@ import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'puppeteer-core';
-import * as library from 'vggnet';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Tensor } from '../../src/tensor.js';
 import { expectClose } from '../support/close.js';
@@ -18,6 +17,8 @@ import { type SmokeOptions, type SmokeReport, smoke } from './smoke.js';
 import { bundleWorker, startWorker, WORKER } from './workerd.js';
 
 /* One script (smoke.ts) in every runtime, on the package as it is packed and installed. */
+
+const library = (await import(new URL('../../dist/index.js', import.meta.url).href)) as typeof import('vggnet');
 
 /** Of the logits with plain SIMD, computed right here: the same bits are to come out everywhere. */
 let hash: string;

@@ -51,6 +51,8 @@ export async function bundleWorker(entry: string, resolveFrom: string): Promise<
     platform: 'browser',
     external: ['node:*'],
     plugins: [modules],
+    // Not the paths of the repository's, by which `vggnet` is src/.
+    tsconfigRaw: {},
   });
   return { script: outputFiles[0]?.text ?? '', wasm, data };
 }

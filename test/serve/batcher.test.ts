@@ -42,7 +42,7 @@ describe('batcher', () => {
     expect(first(await two)).toEqual([9, 9]);
   });
 
-  test('at most maxBatch images; other sizes and outputs run apart, in order', async () => {
+  test('at most maxBatch images; other sizes and outputs run apart', async () => {
     const { batcher, runs, settled } = manual({ maxBatch: 2 });
     const shapes: [Tensor, string][] = [
       [image(1), 'a'],
@@ -54,12 +54,70 @@ describe('batcher', () => {
       [image(7, 3), 'a'],
     ];
     const results = shapes.map(([input, output]) => batcher.submit(input, [output], never));
-    for (let i = 0; i < 6; i++) {
+    for (let i = 0; i < 7; i++) {
       await settled();
       runs[i]?.go();
     }
     expect((await Promise.all(results)).map(first)).toEqual([[1], [2], [3], [4], [5], [6], [7, 7, 7]]);
-    expect(runs.map(({ images }) => images)).toEqual([1, 2, 1, 1, 1, 3]);
+    // The first, which ran alone; pairs of those that are alike; the large request in two pieces; the larger image last.
+    expect(runs.map(({ images }) => images)).toEqual([1, 2, 1, 1, 2, 1, 1]);
+  });
+
+  test('a large request is cut into pieces, and a small one waits for one of them at most', async () => {
+    const { batcher, runs, settled } = manual({ maxBatch: 4 });
+    const values = Float32Array.from({ length: 18 * 4 }, (_, i) => Math.floor(i / 4));
+    const large = [0, 1, 2].map(() => batcher.submit(new Tensor(values, [18, 1, 2, 2]), ['a'], never));
+    await settled();
+    expect(runs.map(({ images }) => images)).toEqual([4]);
+    const small = batcher.submit(image(50), ['a'], never);
+    runs[0]?.go();
+    await settled();
+    expect(runs.map(({ images }) => images)).toEqual([4, 1]);
+    runs[1]?.go();
+    expect(first(await small)).toEqual([50]);
+    for (let i = 2; i < 17; i++) {
+      await settled();
+      runs[i]?.go();
+    }
+    for (const result of await Promise.all(large))
+      expect(first(result)).toEqual(Array.from({ length: 18 }, (_, i) => i));
+    expect(batcher.waiting).toBe(0);
+  });
+
+  test('large requests take turns, and small ones that keep coming do not starve them', async () => {
+    const { batcher, runs, settled } = manual({ maxBatch: 2 });
+    const large = batcher.submit(image(9, 6), ['a'], never);
+    const others: Promise<Tensor[]>[] = [];
+    let done = false;
+    void large.then(() => {
+      done = true;
+    });
+    let rounds = 0;
+    for (; rounds < 40 && !done; rounds++) {
+      others.push(batcher.submit(image(1), ['a'], never));
+      await settled();
+      runs[rounds]?.go();
+      await settled();
+    }
+    expect(done).toBe(true);
+    expect(rounds).toBeLessThan(12);
+    for (; batcher.waiting > 0 && rounds < 80; rounds++) {
+      runs[rounds]?.go();
+      await settled();
+    }
+    runs[rounds]?.go();
+    await Promise.all(others);
+  });
+
+  test('images of many pixels are computed in smaller pieces', async () => {
+    const { batcher, runs, settled } = manual({ maxBatch: 4, maxPixels: 32 });
+    const result = batcher.submit(image(3, 5, 4), ['a'], never);
+    for (let i = 0; i < 3; i++) {
+      await settled();
+      runs[i]?.go();
+    }
+    expect(first(await result)).toEqual([3, 3, 3, 3, 3]);
+    expect(runs.map(({ images }) => images)).toEqual([2, 2, 1]);
   });
 
   test('an idle model waits maxDelay for company', async () => {

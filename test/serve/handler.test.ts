@@ -16,7 +16,7 @@ let handler: RequestHandler;
 
 beforeAll(async () => {
   model = await VGGNet.create('glyphs', { device: 'wasm', inline: true, threads: 1 });
-  handler = createHandler(model);
+  handler = createHandler(model, { layers: ['relu2_1'] });
 });
 afterAll(() => model.dispose());
 
@@ -89,6 +89,10 @@ describe('POST /classify', () => {
       duplex: 'half',
     } as RequestInit);
     expect((await small.fetch(request)).status).toBe(413);
+    const held = new Request('http://localhost/classify', { method: 'POST', body: LETTER_A });
+    held.headers.set('content-length', '101');
+    expect((await small.fetch(held)).status).toBe(413);
+    expect(held.bodyUsed).toBe(false);
     const few = createHandler(model, { maxPixels: 100 });
     expect(await post('/classify', LETTER_A, few)).toMatchObject({ status: 413, json: { code: 'IMAGE_TOO_LARGE' } });
   });
@@ -130,6 +134,7 @@ describe('the Open Inference Protocol', () => {
       outputs: [
         { name: 'logits', datatype: 'FP32', shape: [-1, 36] },
         { name: 'probabilities', datatype: 'FP32', shape: [-1, 36] },
+        { name: 'relu2_1', datatype: 'FP32' },
       ],
     };
     expect((await ask('/v2/models/glyphs')).json).toEqual(metadata);
@@ -265,8 +270,39 @@ describe('who may ask', () => {
     expect(answer.headers.get('access-control-allow-origin')).toBe('https://a.example');
   });
 
+  test.each([
+    ['GET', '/classify', 'POST'],
+    ['DELETE', '/v2/models/glyphs/infer', 'POST'],
+    ['POST', '/metrics', 'GET, HEAD'],
+    ['PUT', '/v2/health/live', 'GET, HEAD'],
+  ])('%s %s is 405 with Allow', async (method, path, allow) => {
+    const answer = await ask(path, { method });
+    expect(answer).toMatchObject({ status: 405, json: { code: 'METHOD_NOT_ALLOWED' } });
+    expect(answer.headers.get('allow')).toBe(allow);
+  });
+
+  test.each([
+    ['127.0.0.1:8000', 200],
+    ['[::1]:8000', 200],
+    ['localhost', 200],
+    ['box', 200],
+    ['app.localhost:8000', 200],
+    ['vgg.example.org', 200],
+    ['VGG.Example.Org:80', 200],
+    ['a.internal', 200],
+    ['evil.example', 403],
+    ['localhost.evil.example', 403],
+    ['127.0.0.1.evil.example:8000', 403],
+    ['localhost.', 403],
+    ['xvgg.example.org', 403],
+  ])('the host %s is answered by %i', async (host, status) => {
+    const guarded = createHandler(model, { allowedHosts: ['vgg.example.org', '.internal'] });
+    expect((await ask('/v2', { headers: { host } }, guarded)).status).toBe(status);
+    expect((await ask('/v2', { headers: { host } })).status).toBe(200);
+  });
+
   test('what nothing answers is 404, as JSON', async () => {
-    expect(await ask('/classify')).toMatchObject({ status: 404, json: { code: 'NOT_FOUND' } });
+    expect(await ask('/nowhere')).toMatchObject({ status: 404, json: { code: 'NOT_FOUND' } });
     expect(await ask('/')).toMatchObject({ status: 404, json: { error: 'Nothing answers GET /' } });
   });
 
@@ -281,6 +317,10 @@ describe('who may ask', () => {
     { cors: 'example.org' },
     { decode: 5 },
     { onError: 'x' },
+    { layers: 'pool1' },
+    { allowedHosts: [5] },
+    { maxOutputBytes: 0 },
+    { stallTimeout: 0 },
   ])('refuses the option %j', (options) => {
     expect(() => createHandler(model, options as ServeOptions)).toThrow(
       expect.objectContaining({ code: 'INVALID_ARGUMENT' }),
@@ -363,8 +403,10 @@ describe('load and faults', () => {
 
   test('a request that takes too long is answered by 504, and its forward is aborted', async () => {
     const aborted = { count: 0 };
-    const busy = createHandler(slow([], aborted), { timeout: 50 });
-    expect(await post('/classify', LETTER_A, busy)).toMatchObject({ status: 504, json: { code: 'TIMEOUT' } });
+    const busy = createHandler(slow([], aborted), { timeout: 200 });
+    const blank = { name: 'input', datatype: 'FP32', shape: [1, 1, 32, 32], data: Array(1024).fill(0) };
+    const infer = post('/v2/models/glyphs/infer', json({ inputs: [blank] }), busy);
+    expect(await infer).toMatchObject({ status: 504, json: { code: 'TIMEOUT' } });
     expect(aborted.count).toBe(1);
     // A body that never ends counts too.
     const stalled = new ReadableStream({ pull: () => new Promise(() => {}) });
@@ -464,7 +506,7 @@ describe('load and faults', () => {
     });
     const answer = await post(
       '/v2/models/glyphs/infer',
-      json({ inputs: [{ name: 'input', datatype: 'FP32', shape: [1, 1, 1, 1], data: [0] }] }),
+      json({ inputs: [{ name: 'input', datatype: 'FP32', shape: [1, 1, 16, 16], data: Array(256).fill(0) }] }),
       createHandler(broken, { onError: (error) => reported.push(error) }),
     );
     expect(answer).toMatchObject({ status: 500, json: { error: 'The server failed', code: 'UNEXPECTED' } });

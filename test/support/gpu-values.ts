@@ -10,7 +10,7 @@ import { expectClose } from './close.js';
 import type { GPUKernels } from './gpu-kernels.js';
 import { BATCH_NORM } from './kernel.js';
 
-/* Values and places for the tests of single kernels. */
+/* Values and buffers for the tests of single kernels. */
 
 /** Uniform from −1 to 1, the same for the same name. */
 export function random(name: string, shape: readonly number[]): Tensor {
@@ -19,6 +19,25 @@ export function random(name: string, shape: readonly number[]): Tensor {
   const data = new Float32Array(numel(shape)).map((_, i) => lowbias32(seed + i) / 2 ** 31 - 1);
   return new Tensor(data, shape);
 }
+
+/** `random` with NaN, infinities, zeros, and the smallest and largest values among them. */
+export function special(name: string, shape: readonly number[]): Tensor {
+  const strange = [NaN, Infinity, -Infinity, -0, 0, 1e-45, -1e-45, 3.4e38, -NaN];
+  const x = random(name, shape);
+  return new Tensor(
+    x.data.map((value, i) => (i % 5 === 3 ? (strange[((i / 5) % strange.length) | 0] as number) : value)),
+    shape,
+  );
+}
+
+/** (N, C, H, W) of the tests of single kernels. */
+export const SHAPES: readonly (readonly [number, number, number, number])[] = [
+  [1, 1, 1, 1],
+  [1, 3, 5, 7],
+  [2, 4, 2, 3],
+  [3, 17, 9, 4],
+  [2, 130, 3, 3],
+];
 
 /** Weights whose sums over `fanIn` inputs have about the inputs' size. */
 export function weights(name: string, shape: readonly number[], fanIn: number): Tensor {

@@ -9,9 +9,8 @@ import { WorkerClient } from '../../src/wasm/workers/client.js';
 import type { Request, Result } from '../../src/wasm/workers/protocol.js';
 
 /*
- * The wasm backend with threads, for tests that compile hundreds of programs: the workers are the real ones, and
- * computing goes as it does in a model, but a program gets the workers of the one before it, since starting some for
- * each would take most of the time.
+ * The wasm backend with threads, for tests that compile hundreds of programs. Workers and computation are those of a model,
+ * but a program reuses the workers of an earlier one, since starting workers for each would take most of the time.
  */
 
 export interface ThreadedOptions {
@@ -21,15 +20,15 @@ export interface ThreadedOptions {
 }
 
 /**
- * Programs that workers serve. Each leaves a memory, for which V8 reserves 10 GiB of addresses and of which it gives a
- * process about a hundred. Where one is refused only the worker that asks for it collects garbage, not the threads that
- * have seen the others; so workers end before there are many, and this thread lets go of what it has seen.
+ * Programs that a set of workers serves. Each leaves a memory, for which V8 reserves 10 GiB of addresses; a process gets
+ * about a hundred. When one is refused, only the requesting worker collects garbage, not the threads that hold the others.
+ * So workers end before there are many, and this thread collects garbage too.
  */
 const MAX_USES = 35;
-/** Milliseconds between two calls to a helper that may have gone to sleep just after the last one. */
+/** Milliseconds between two wake-ups, for helpers that went to sleep just after the last one. */
 const WAKE_EVERY = 1;
 
-/** Workers that no program uses, by how many there are. */
+/** Idle sets of workers by their size. */
 const free = new Map<number, Workers[]>();
 
 export function createThreadedBackend({ build, threads, winograd = true }: ThreadedOptions): Backend {
@@ -114,7 +113,7 @@ function collectGarbage(): void {
   globalThis.gc();
 }
 
-/** Lets helpers out of the kernels, as a model does after a crash. */
+/** Ends the kernels' loop in helpers, as a model does after a crash. */
 function giveUp(shared: SharedMemory | undefined): void {
   if (!shared) return;
   const words = new Int32Array(shared.memory.buffer, shared.control, shared.bytes / 4);

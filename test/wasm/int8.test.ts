@@ -11,8 +11,8 @@ import { generatedParameters, generatedTensor } from '../support/generated.js';
 import { program, type Unnamed } from '../support/kernel.js';
 
 /*
- * Layers in whole numbers beside the reference's loops, which get the same rounded weights and an input that was brought to
- * as few steps by JavaScript; and linear layers in fewer bits on any input, which are as good as float32 to the bit.
+ * Integer layers against the reference's loops, which get the same rounded weights and an input quantized in JavaScript; and
+ * low-precision linear layers on any input, which are the same as float32 to the bit.
  * This is the plain build: the relaxed one's sums are held against it in runtimes that have them (test/runtimes).
  */
 
@@ -70,7 +70,7 @@ function stepped({ data, shape }: Tensor, range?: number, steps = 127): Tensor {
   return new Tensor(out, shape);
 }
 
-/** The layers after the first, a ReLU, on what whole numbers leave of its output. */
+/** The layers after the first, a ReLU, on its quantized output. */
 async function expected(layers: readonly Layer[], x: Tensor, range?: number, steps?: number): Promise<Tensor> {
   const reference = createReferenceBackend();
   const positive = new Tensor(

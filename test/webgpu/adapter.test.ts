@@ -32,7 +32,7 @@ describe('what an adapter is', () => {
     [{ vendor: 'any', isFallbackAdapter: true }, 'any', true],
     [{ vendor: 'nvidia', architecture: 'hopper', isFallbackAdapter: false }, 'hopper', false],
     [{ vendor: 'apple', architecture: 'metal-3' }, 'metal-3', false],
-    [{}, 'an adapter that gives no name', false],
+    [{}, 'an unnamed adapter', false],
   ])('%o', (parts, description, software) => {
     expect(describeAdapter(fake(parts))).toEqual({ description, software });
   });
@@ -68,7 +68,7 @@ describe("device: 'webgpu'", () => {
     const made = VGGNet.create('glyphs', { device: 'webgpu' });
     await expect(made).rejects.toMatchObject({
       code: 'BACKEND_UNAVAILABLE',
-      message: expect.stringMatching(/no adapter.*a driver is missing.*device: 'wasm' runs everywhere/),
+      message: expect.stringMatching(/found no adapter.*the driver is missing.*device: 'wasm' runs everywhere/),
     });
   });
 

@@ -335,6 +335,30 @@ describe('memory', () => {
     device.destroy();
   });
 
+  test('the forwards of the eight most recently used shapes stay prepared', async () => {
+    const device = await openDevice();
+    const executable = await compileGenerated(createWebGPUBackend({ gpuDevice: device, reason: '' }), NET);
+    let prepared = 0;
+    const create = device.createBindGroup.bind(device);
+    device.createBindGroup = (descriptor) => {
+      prepared++;
+      return create(descriptor);
+    };
+    const prepares = async (side: number): Promise<boolean> => {
+      const before = prepared;
+      await executable.run(input(1, side), OPTIONS);
+      return prepared > before;
+    };
+    // The largest first, after which no buffer has to grow.
+    for (const side of [20, 19, 18, 17, 16, 15, 14, 13]) expect(await prepares(side), `first ${side}`).toBe(true);
+    expect(await prepares(20)).toBe(false);
+    expect(await prepares(12)).toBe(true);
+    expect(await prepares(20), 'used before the last shape came').toBe(false);
+    expect(await prepares(19), 'evicted by it').toBe(true);
+    executable.dispose();
+    device.destroy();
+  });
+
   test('a forward that fails, and weights that do not come, leave no buffer either', async () => {
     const { device, live } = await counted();
     const backend = createWebGPUBackend({ gpuDevice: device, reason: '' });

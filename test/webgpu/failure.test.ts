@@ -97,7 +97,7 @@ describe('a device that is lost', () => {
     for (let i = 0; i < 2; i++) {
       await expect(executable.run(x, OPTIONS)).rejects.toMatchObject({
         code: 'DEVICE_LOST',
-        message: expect.stringContaining('make the model anew'),
+        message: expect.stringContaining('create the model again'),
       });
     }
     executable.dispose();

@@ -18,19 +18,19 @@ const text = (name: string): string => minifiedShader(new URL(`${name}.wgsl`, FO
 /** Sets of constants; an entry point that is not here has none. */
 const CONSTANTS: Readonly<Record<string, readonly Record<string, number>[]>> = {
   'gemm gemm': [
-    { ...GEMM_TILES[0].constants, FORM: 0, F16: 0 },
-    { ...GEMM_TILES[1].constants, FORM: 2, F16: 0 },
-    { ...GEMM_TILES[2].constants, FORM: 1, F16: 0 },
-    { ...GEMM_TILES[2].constants, FORM: 0, F16: 1 },
-    { ...GEMM_TILES[2].constants, FORM: 2, F16: 1 },
+    { ...GEMM_TILES[0].constants, KIND: 0, F16: 0 },
+    { ...GEMM_TILES[1].constants, KIND: 2, F16: 0 },
+    { ...GEMM_TILES[2].constants, KIND: 1, F16: 0 },
+    { ...GEMM_TILES[2].constants, KIND: 0, F16: 1 },
+    { ...GEMM_TILES[2].constants, KIND: 2, F16: 1 },
   ],
   'linear linear': [0, 1].flatMap((F16) => [1, 4].map((BATCH) => ({ F16, BATCH }))),
   'linear-subgroups linear': [0, 1].flatMap((F16) => [1, 4].map((BATCH) => ({ F16, BATCH }))),
   'winograd input': [{ TILE: 2 }, { TILE: 4 }],
   'winograd output': [{ TILE: 2 }, { TILE: 4 }],
   'winograd weights': [2, 4].flatMap((TILE) => [0, 1].map((F16) => ({ TILE, F16 }))),
-  'batch-norm sums': [{ SQUARES: 0 }, { SQUARES: 1 }],
-  'batch-norm statistics': [{ SQUARES: 0 }, { SQUARES: 1 }],
+  'batchnorm2d sums': [{ SQUARES: 0 }, { SQUARES: 1 }],
+  'batchnorm2d statistics': [{ SQUARES: 0 }, { SQUARES: 1 }],
   ...Object.fromEntries(
     ['pack', 'unpack', 'packF16', 'unpackF16'].map((e) => [`pack ${e}`, [{ CONV: 0 }, { CONV: 1 }]]),
   ),

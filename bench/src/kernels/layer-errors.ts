@@ -8,8 +8,8 @@ import { generatedParameters, generatedTensor } from '../../../test/support/gene
 import { layerCosts } from '../network.js';
 
 /*
- * The error of VGG16's convolutions against sums in float64, by the algorithm that computes them: what bounds the choice
- * between them besides time. Inputs are behind a ReLU, weights are Kaiming's, biases zero.
+ * The error of VGG16's convolutions against sums in float64, by algorithm: together with time it decides which one the
+ * library uses. Inputs come from a ReLU, weights are Kaiming's, biases zero.
  */
 
 /** Every so many output channels are held against the reference. */

@@ -95,7 +95,10 @@ export class Parameters {
     this.#table.take(chunk).store.write(chunk.offset, chunk.data);
   }
 
-  /** KernelCall after the last `write`: every value must have come. */
+  /**
+   * Call after the last `write`.
+   * @throws VGGNetError `WEIGHTS_MISMATCH` if values are missing
+   */
   finish(): void {
     this.#table.checkComplete();
     for (const [index, layer] of this.#layers.entries()) {

@@ -2,7 +2,7 @@ import type { Conv2d } from '../../program/layers.js';
 import { pointsOf, type TileSize } from './algorithm.js';
 import { align, BYTES } from './layout.js';
 
-/* The memory that a kernel works in besides its input and output, and how Winograd's tiles are divided into blocks. */
+/* The memory that a kernel needs in addition to its input and output, and how Winograd's tiles are divided into blocks. */
 
 /** Fewest tiles of a block, the step in which it grows, and the most (MC of assembly/gemm.ts). */
 const MIN_BLOCK = 24;

@@ -1,25 +1,43 @@
 import type { Capabilities } from '../kernel.js';
-import type { Conv2dShape, Fused } from './conv2d.js';
 import { padded } from './dispatch.js';
 import { gemmTile } from './gemm.js';
+
+export interface Conv2dShape {
+  readonly n: number;
+  readonly h: number;
+  readonly w: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+  /** The packed weights are float16. */
+  readonly f16: boolean;
+}
+
+/** What the result of a convolution goes through on the way out, in this order. */
+export interface Fused {
+  /** Multiplied by `scale` and added to `bias`, which then is the shift of `foldBatchNorm`. */
+  readonly batchNorm: boolean;
+  readonly relu: boolean;
+  /** 2×2 max-pool, stride 2. */
+  readonly pool: boolean;
+}
 
 /** 'winograd2' and 'winograd4' are F(2×2, 3×3) and F(4×4, 3×3). */
 export type Algorithm = 'direct' | 'winograd2' | 'winograd4';
 
 /**
- * Arithmetic that a GPU does in the time of moving one byte: 18 (H100) to 40 (laptops) at their peaks, of which a
- * product of matrices reaches half to two thirds.
+ * Floating-point operations in the time that a GPU needs to move one byte: 18 (H100) to 40 (laptops) at their peaks,
+ * of which a matrix product reaches half to two thirds.
  */
 const FLOPS_PER_BYTE = 20;
-/** Workgroups under which a large GPU is partly idle. */
-const FULL = 128;
+/** A large GPU is partly idle with fewer workgroups. */
+const FULL_GPU = 128;
 
 /**
- * The algorithm of the least cost, counted as if a GPU either moved memory or multiplied: bytes + operations / 20.
- * Operations are those of whole tiles of the product, and count more where there are too few tiles to fill a GPU;
- * bytes are what each dispatch reads and writes. So F(4×4) wins in wide layers and large images, F(2×2) where there
- * are few tiles and F(4×4)'s 36 matrices of weights cost more than they save, and direct convolution where there are
- * few channels. What comes out for VGG16 at 224×224 is in test/webgpu/kernels-conv2d.test.ts.
+ * The algorithm of the least cost, where cost = bytes moved + operations / 20. Operations are those of whole tiles of
+ * the product, and count more where there are too few tiles to fill a GPU; bytes are those that each dispatch reads and
+ * writes. So F(4×4) wins in wide layers and large images, F(2×2) where there are few tiles and the 36 weight matrices
+ * of F(4×4) cost more than they save, and direct convolution where there are few channels. The choices for VGG16 at
+ * 224×224 are in test/ops/conv2d-webgpu.test.ts.
  */
 export function chooseAlgorithm(shape: Conv2dShape, fused: Fused, { limits }: Capabilities): Algorithm {
   const cp = padded(shape.inChannels);
@@ -37,21 +55,21 @@ function cost({ n, h, w, inChannels, outChannels, f16 }: Conv2dShape, fused: Fus
   const pixels = n * h * w;
   const ends = 4 * pixels * (cp + (fused.pool ? ocp / 4 : ocp));
   if (name === 'direct') {
-    return ends + 9 * cp * ocp * (f16 ? 2 : 4) + product(pixels, ocp, 9 * cp, 1) / FLOPS_PER_BYTE;
+    return ends + 9 * cp * ocp * (f16 ? 2 : 4) + operations(pixels, ocp, 9 * cp, 1) / FLOPS_PER_BYTE;
   }
   const side = name === 'winograd4' ? 4 : 2;
   const tiles = n * Math.ceil(h / side) * Math.ceil(w / side);
-  // Each is written by one dispatch and read by the next.
+  // One dispatch writes it and the next reads it.
   const scratch = 2 * 4 * points(name) * tiles * (cp + ocp);
   const weights = 4 * points(name) * cp * ocp;
-  return ends + scratch + weights + product(tiles, ocp, cp, points(name)) / FLOPS_PER_BYTE;
+  return ends + scratch + weights + operations(tiles, ocp, cp, points(name)) / FLOPS_PER_BYTE;
 }
 
-/** Operations of `batch` products of m × k and k × n values. */
-function product(m: number, n: number, k: number, batch: number): number {
+/** Of `batch` products of m × k and k × n values. */
+function operations(m: number, n: number, k: number, batch: number): number {
   const { bm, bn } = gemmTile(m, n, batch);
   const groups = Math.ceil(m / bm) * Math.ceil(n / bn);
-  return 2 * groups * bm * bn * k * batch * Math.max(1, FULL / (groups * batch));
+  return 2 * groups * bm * bn * k * batch * Math.max(1, FULL_GPU / (groups * batch));
 }
 
 const points = (name: Algorithm): number => (name === 'winograd4' ? 36 : 16);

@@ -1,10 +1,13 @@
 import type { BufferView, Dispatch } from '../kernel.js';
 import type { Conv2dPlan } from './conv2d.js';
-import { each, flag, padded } from './dispatch.js';
+import { flag, padded, perVector, uniformWords } from './dispatch.js';
+
+/** `Params` of shaders/conv2d-repair.wgsl. */
+export const CONV2D_REPAIR_PARAMS = 'count h w outHeight outWidth inChannels cp outChannels ocp4 scale relu pool';
 
 /**
- * Convolves directly what Winograd's method has left as NaN; see shaders/conv2d-repair.wgsl. None for the direct
- * algorithm. `packed` are the packed weights, not the transformed ones.
+ * Computes by direct convolution the values that Winograd's method left as NaN; see shaders/conv2d-repair.wgsl. The
+ * direct algorithm needs none. `packed` are the packed weights, not the transformed ones.
  */
 export function repairConv2d(
   { algorithm, shape, fused, outputHeight, outputWidth }: Conv2dPlan,
@@ -19,10 +22,22 @@ export function repairConv2d(
   if (algorithm === 'direct') return [];
   const { n, h, w, inChannels, outChannels, f16 } = shape;
   const { input, packed, bias, scale = bias, output } = views;
-  const vectors = padded(outChannels) / 4;
-  const count = n * outputHeight * outputWidth * vectors;
-  const sizes = [count, h, w, outputHeight, outputWidth, inChannels, padded(inChannels), outChannels, vectors];
-  const flags = [flag(fused.batchNorm), flag(fused.relu), flag(fused.pool)];
+  const ocp4 = padded(outChannels) / 4;
+  const count = n * outputHeight * outputWidth * ocp4;
+  const params = uniformWords(CONV2D_REPAIR_PARAMS, {
+    count,
+    h,
+    w,
+    outHeight: outputHeight,
+    outWidth: outputWidth,
+    inChannels,
+    cp: padded(inChannels),
+    outChannels,
+    ocp4,
+    scale: fused.batchNorm,
+    relu: fused.relu,
+    pool: fused.pool,
+  });
   const pipeline = { shader: 'conv2d-repair', entryPoint: 'repair', constants: { F16: flag(f16) } };
-  return [each('conv2d repair', pipeline, count, [input, packed, bias, scale, output], [...sizes, ...flags])];
+  return [perVector('conv2d repair', pipeline, count, [input, packed, bias, scale, output], params)];
 }

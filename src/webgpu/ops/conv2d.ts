@@ -1,28 +1,9 @@
 import { VGGNetError } from '../../errors.js';
 import type { BufferView, Capabilities, Dispatch } from '../kernel.js';
-import { type Algorithm, chooseAlgorithm } from './algorithm.js';
+import { type Algorithm, type Conv2dShape, chooseAlgorithm, type Fused } from './algorithm.js';
 import { padded } from './dispatch.js';
 import { gemm, gemmTile } from './gemm.js';
 import { planWinograd, type WinogradPlan, winograd, winogradWeights } from './winograd.js';
-
-export interface Conv2dShape {
-  readonly n: number;
-  readonly h: number;
-  readonly w: number;
-  readonly inChannels: number;
-  readonly outChannels: number;
-  /** The packed weights are float16. */
-  readonly f16: boolean;
-}
-
-/** What is done to the result on its way out, in this order. */
-export interface Fused {
-  /** Multiplied by `scale` and added to `bias`, which then is `foldBatchNorm`'s shift. */
-  readonly batchNorm: boolean;
-  readonly relu: boolean;
-  /** 2×2 max-pool, stride 2. */
-  readonly pool: boolean;
-}
 
 export interface Conv2dPlan {
   readonly algorithm: Algorithm;
@@ -31,21 +12,21 @@ export interface Conv2dPlan {
   /** Of the output, after the pool. */
   readonly outputHeight: number;
   readonly outputWidth: number;
-  /** Bytes of each scratch buffer; they must be different buffers. Free for others after this layer. */
+  /** Bytes of each scratch buffer; the buffers are distinct, and free for other layers after this one. */
   readonly scratchBytes: readonly number[];
   /**
-   * Bytes of the transformed weights, 0 if the algorithm takes the packed ones. `conv2dWeights` makes them once; they
-   * depend on `algorithm` and the layer alone, so plans of other shapes may share them.
+   * Bytes of the transformed weights; 0 if the algorithm takes the packed ones. `conv2dWeights` makes them once: they
+   * depend on the layer and `algorithm` alone, so plans for other input shapes share them.
    */
   readonly weightBytes: number;
   readonly winograd?: WinogradPlan;
 }
 
-/** A pixel's row and column share a word in shaders/gemm.wgsl. */
+/** In shaders/gemm.wgsl a pixel's row and column share a word. */
 const MAX_SIDE = 65_533;
 
 /**
- * Chooses the algorithm; see `chooseAlgorithm`. `algorithm` overrules it, for tests and measurements.
+ * @param algorithm overrules `chooseAlgorithm`, for tests and measurements
  * @throws VGGNetError `INVALID_SHAPE` for an image of more than 65,533 pixels along a side
  */
 export function planConv2d(
@@ -80,7 +61,8 @@ export function conv2dWeights(
 
 /**
  * Activation (N, H, W, C) → activation (N, outputHeight, outputWidth, OC): 3×3, stride 1, padding 1.
- * `weight` are the packed weights, or with `plan.weightBytes` the transformed ones; `scratch` as `plan.scratchBytes`.
+ * `weight` holds the packed weights, or the transformed ones if `plan.weightBytes` is not 0; `scratch` is as large as
+ * `plan.scratchBytes`.
  */
 export function conv2d(
   plan: Conv2dPlan,
@@ -103,24 +85,22 @@ export function conv2d(
   return [
     gemm({
       label: 'conv2d',
-      form: 'conv',
+      kind: 'conv2d',
       tile: gemmTile(m, n4 * 4, 1),
       batch: 1,
+      f16,
       m,
       n4,
       k4: 9 * c4,
-      kStep: 0,
-      strides: [0, 0, 0],
-      rows: 0,
-      firstColumn: 0,
       columns: outChannels,
       yPitch: n4,
-      f16,
-      bias: true,
       scale: fused.batchNorm,
+      bias: true,
       relu: fused.relu,
       pool: fused.pool,
-      image: { h, w, c4 },
+      h,
+      w,
+      c4,
       views: { a: input, b: weight, bias, scale, y: output },
     }),
   ];

@@ -1,5 +1,5 @@
 import type { BufferView, Dispatch, PipelineSpec } from '../kernel.js';
-import { each, padded } from './dispatch.js';
+import { padded, perVector, uniformWords } from './dispatch.js';
 import type { Activation } from './elementwise.js';
 
 interface Views {
@@ -7,25 +7,30 @@ interface Views {
   readonly output: BufferView;
 }
 
-/** (N, C, H, W) as PyTorch has it → activation. An (N, F) tensor is the same with h = w = 1 and c = F. */
+/** `Params` of shaders/layout.wgsl. */
+export const LAYOUT_PARAMS = 'count cp c hw pitch';
+
+/** (N, C, H, W) in PyTorch's order → activation. An (N, F) tensor has h = w = 1 and c = F. */
 export function toNHWC({ n, h, w, c }: Activation, { input, output }: Views): Dispatch[] {
   const count = (n * h * w * padded(c)) / 4;
-  return [each('toNHWC', spec('toNHWC'), count, [input, output], [count, padded(c) / 4, c, h * w])];
+  const params = uniformWords(LAYOUT_PARAMS, { count, cp: padded(c), c, hw: h * w });
+  return [perVector('toNHWC', spec('toNHWC'), count, [input, output], params)];
 }
 
-/** Activation → (N, C, H, W) as PyTorch has it, without padding: n · c · h · w values. */
+/** Activation → (N, C, H, W) in PyTorch's order, without padding: n · c · h · w values. */
 export function toNCHW(shape: Activation, views: Views): Dispatch[] {
-  return rows('toNCHW', shape, shape.c * shape.h * shape.w, views);
+  return toRows('toNCHW', shape, shape.c * shape.h * shape.w, views);
 }
 
 /** Activation → rows (N, C·H·W) in PyTorch's order, padded to a multiple of 4 values. */
 export function flatten(shape: Activation, views: Views): Dispatch[] {
-  return rows('flatten', shape, padded(shape.c * shape.h * shape.w), views);
+  return toRows('flatten', shape, padded(shape.c * shape.h * shape.w), views);
 }
 
-function rows(label: string, { n, h, w, c }: Activation, pitch: number, { input, output }: Views): Dispatch[] {
+function toRows(label: string, { n, h, w, c }: Activation, pitch: number, { input, output }: Views): Dispatch[] {
   const count = n * pitch;
-  return [each(label, spec('toNCHW'), count, [input, output], [count, padded(c), c, h * w, pitch])];
+  const params = uniformWords(LAYOUT_PARAMS, { count, cp: padded(c), c, hw: h * w, pitch });
+  return [perVector(label, spec('toNCHW'), count, [input, output], params)];
 }
 
 const spec = (entryPoint: string): PipelineSpec => ({ shader: 'layout', entryPoint, constants: {} });

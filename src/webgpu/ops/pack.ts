@@ -1,19 +1,22 @@
 import { VGGNetError } from '../../errors.js';
 import type { Layer } from '../../program/layers.js';
 import type { BufferView, Capabilities, Dispatch } from '../kernel.js';
-import { each, flag, padded } from './dispatch.js';
+import { flag, padded, perVector, uniformWords } from './dispatch.js';
 
 /*
- * Where parameters lie in GPU memory.
- *   conv weight (OC, C, 3, 3) → [3][3][CP][OCP]: a row of the products' second factor holds one tap of one channel
- *   linear weight (M, K)      → [M][KP], rows as in the file, padded to 16 bytes; split by rows into shards
+ * How parameters lie in GPU memory.
+ *   conv weight (OC, C, 3, 3) → [3][3][CP][OCP]: a row of the second factor of the product is one tap of one channel
+ *   linear weight (M, K)      → [M][KP]: rows as in the file, padded to 16 bytes; split by rows into shards
  *   vectors                   → [CP], always float32
- * CP, OCP: rounded up to a multiple of 4, with zeros. Buffers must be zero before packing, as new ones are.
- * Weights are float32, or float16 where the precision says so, two to a word, rounded to nearest, ties to even.
+ * CP and OCP are C and OC rounded up to a multiple of 4, with zeros. Buffers must be zero before packing; new ones are.
+ * Weights are float32, or float16 (two to a word, rounded to nearest, ties to even) if the precision is 'fp16'.
  */
 
+/** `Params` of shaders/pack.wgsl. */
+export const PACK_PARAMS = 'first count at columns pitch rows';
+
 export interface Shard {
-  /** Output rows of a linear weight, from and up to, not including; of anything else all of it. */
+  /** Output rows of a linear weight, up to but not including `to`; all rows of any other parameter. */
   readonly from: number;
   readonly to: number;
   readonly bytes: number;
@@ -22,7 +25,7 @@ export interface Shard {
 export interface PackedLayout {
   readonly kind: 'conv' | 'rows';
   readonly f16: boolean;
-  /** conv: outChannels, inChannels. rows: count of rows, values of a row. */
+  /** conv: outChannels and inChannels. rows: the count of rows, and the values of a row. */
   readonly rows: number;
   readonly columns: number;
   /** Values of a row as stored. */
@@ -41,7 +44,7 @@ export interface Piece {
 
 /**
  * @param key `weight`, `bias`, `running_mean`, `running_var`
- * @throws VGGNetError `OUT_OF_MEMORY` if the parameter fits no buffer of this device even when it is split
+ * @throws VGGNetError `OUT_OF_MEMORY` if the parameter is too large for the device's buffers, even when it is split
  */
 export function packedLayout(layer: Layer, key: string, caps: Capabilities): PackedLayout {
   const f16 = 'precision' in layer && layer.precision === 'fp16';
@@ -57,9 +60,9 @@ export function packedLayout(layer: Layer, key: string, caps: Capabilities): Pac
     const pitch = f16 ? Math.ceil(columns / 8) * 8 : padded(columns);
     const rowBytes = pitch * (f16 ? 2 : 4);
     // A multiple of 4, so that shards write whole vectors of the output.
-    const most = Math.floor(limit / rowBytes / 4) * 4;
-    if (most < 1) throw tooLarge(layer.name, 4 * rowBytes, limit);
-    const count = Math.ceil(rows / most);
+    const maxRows = Math.floor(limit / rowBytes / 4) * 4;
+    if (maxRows < 1) throw tooLarge(layer.name, 4 * rowBytes, limit);
+    const count = Math.ceil(rows / maxRows);
     const size = padded(Math.ceil(rows / count));
     const shards: Shard[] = [];
     for (let from = 0; from < rows; from += size) {
@@ -74,12 +77,12 @@ export function packedLayout(layer: Layer, key: string, caps: Capabilities): Pac
   return { kind: 'rows', f16: false, rows: 1, columns, pitch, shards: [{ from: 0, to: 1, bytes: pitch * 4 }] };
 }
 
-/** Writes a piece of a parameter, from `values`, to its place; `shards` has a buffer for each of the layout's. */
+/** Packs a piece of a parameter; `shards` has a buffer for each shard of the layout. */
 export function packPiece(layout: PackedLayout, piece: Piece, shards: readonly BufferView[]): Dispatch[] {
   return scatter('pack', layout, piece, shards);
 }
 
-/** Reads a piece of a parameter back, to `values`: exact for fp32, what fp16 has kept of it otherwise. */
+/** Unpacks a piece of a parameter to `values`: as it came, or rounded to float16. */
 export function unpackPiece(layout: PackedLayout, piece: Piece, shards: readonly BufferView[]): Dispatch[] {
   return scatter('unpack', layout, piece, shards);
 }
@@ -102,9 +105,15 @@ function scatter(
     const end = Math.min(offset + count, to * rowSize);
     if (start >= end) continue;
     const view = views[i] as BufferView;
-    // First index in the shard, count, index within `values`.
-    const params = [start - from * rowSize, end - start, start - offset, columns, pitch, padded(rows)];
-    dispatches.push(each(entryPoint, pipeline, end - start, [values, view], params));
+    const params = uniformWords(PACK_PARAMS, {
+      first: start - from * rowSize,
+      count: end - start,
+      at: start - offset,
+      columns,
+      pitch,
+      rows: padded(rows),
+    });
+    dispatches.push(perVector(entryPoint, pipeline, end - start, [values, view], params));
   }
   return dispatches;
 }
@@ -117,7 +126,7 @@ function channels(layer: Layer): number {
 function tooLarge(name: string, bytes: number, limit: number): VGGNetError {
   return new VGGNetError(
     'OUT_OF_MEMORY',
-    `${name}: its weights take ${bytes} bytes even when split, and this device binds at most ${limit}`,
+    `${name}: the weights need ${bytes} bytes even when split, and this device binds at most ${limit}`,
   );
 }
 

@@ -1,7 +1,10 @@
 import type { BufferView, Dispatch } from '../kernel.js';
-import { fold, padded, words } from './dispatch.js';
+import { foldWorkgroups, padded, uniformWords } from './dispatch.js';
 
-/** Rows (N, F) → rows (N, F): softmax over F; a NaN or +∞ makes its whole row NaN. */
+/** `Params` of shaders/softmax.wgsl. */
+export const SOFTMAX_PARAMS = 'n features pitch';
+
+/** Rows (N, F) → rows (N, F): softmax over F. NaN or +∞ makes its whole row NaN. */
 export function softmax(
   { n, features }: { n: number; features: number },
   { input, output }: { input: BufferView; output: BufferView },
@@ -11,8 +14,8 @@ export function softmax(
       label: 'softmax',
       pipeline: { shader: 'softmax', entryPoint: 'softmax', constants: {} },
       bindings: [input, output],
-      params: words([n, features, padded(features)]),
-      workgroups: fold(n),
+      params: uniformWords(SOFTMAX_PARAMS, { n, features, pitch: padded(features) }),
+      workgroups: foldWorkgroups(n),
     },
   ];
 }

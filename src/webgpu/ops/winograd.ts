@@ -1,13 +1,16 @@
 import type { BufferView, Capabilities, Dispatch, PipelineSpec } from '../kernel.js';
-import type { Conv2dShape, Fused } from './conv2d.js';
-import { each, flag, padded } from './dispatch.js';
+import type { Conv2dShape, Fused } from './algorithm.js';
+import { flag, padded, perVector, uniformWords } from './dispatch.js';
 import { gemm, gemmTile } from './gemm.js';
 
 /*
- * Convolution by Winograd's method, in three dispatches: tiles of the input are transformed, each point of the
- * transform is a product over the channels, and the sums are transformed back with what is fused. See
- * shaders/winograd.wgsl. Where there are many tiles they go in turns, so that scratch stays small, and in cache.
+ * Convolution by Winograd's method, in three dispatches: transform the tiles of the input, multiply over the channels
+ * at each point of the transform, transform back and apply the fused layers. See shaders/winograd.wgsl. Many tiles go
+ * in turns, so that scratch stays small, and in cache.
  */
+
+/** `Params` of shaders/winograd.wgsl. */
+export const WINOGRAD_PARAMS = 'count pairs tiles first across down h w scale relu pool channels';
 
 export interface WinogradPlan {
   readonly shape: Conv2dShape;
@@ -21,16 +24,16 @@ export interface WinogradPlan {
   readonly weightBytes: number;
 }
 
-/** What a turn's scratch may take. */
-const SCRATCH = 64 * 2 ** 20;
+/** Bytes of scratch of a turn. */
+const MAX_SCRATCH = 64 * 2 ** 20;
 
 export function planWinograd(shape: Conv2dShape, tile: 2 | 4, { limits }: Capabilities): WinogradPlan {
   const { n, h, w, inChannels, outChannels } = shape;
   const points = (tile + 2) ** 2;
   const tiles = n * Math.ceil(h / tile) * Math.ceil(w / tile);
-  const most = Math.max(padded(inChannels), padded(outChannels));
-  const limit = Math.min(SCRATCH / 2, limits.maxStorageBufferBindingSize, limits.maxBufferSize);
-  const turn = Math.max(1, Math.min(tiles, Math.floor(limit / (points * most * 4))));
+  const channels = Math.max(padded(inChannels), padded(outChannels));
+  const limit = Math.min(MAX_SCRATCH / 2, limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  const turn = Math.max(1, Math.min(tiles, Math.floor(limit / (points * channels * 4))));
   return {
     shape,
     tile,
@@ -48,7 +51,8 @@ export function winogradWeights(
 ): Dispatch[] {
   const count = (padded(shape.inChannels) * padded(shape.outChannels)) / 2;
   const pipeline = spec('weights', { TILE: tile, F16: flag(shape.f16) });
-  return [each('conv2d weights', pipeline, count, [packed, transformed], [count])];
+  const params = uniformWords(WINOGRAD_PARAMS, { count });
+  return [perVector('conv2d weights', pipeline, count, [packed, transformed], params)];
 }
 
 export function winograd(
@@ -69,49 +73,50 @@ export function winograd(
   const [cp, ocp] = [padded(inChannels), padded(outChannels)];
   const [across, down] = [Math.ceil(w / tile), Math.ceil(h / tile)];
   const points = (tile + 2) ** 2;
-  const epilogue = [flag(fused.batchNorm), flag(fused.relu), flag(fused.pool), outChannels];
   const dispatches: Dispatch[] = [];
   for (let first = 0; first < tiles; first += turn) {
     const count = Math.min(turn, tiles - first);
-    const geometry = (channels: number): number[] => [
-      (count * channels) / 2,
-      channels / 2,
-      count,
+    const geometry = (channels: number) => ({
+      count: (count * channels) / 2,
+      pairs: channels / 2,
+      tiles: count,
       first,
       across,
       down,
       h,
       w,
-    ];
+    });
+    const epilogue = { scale: fused.batchNorm, relu: fused.relu, pool: fused.pool, channels: outChannels };
     dispatches.push(
-      each('conv2d input', spec('input', { TILE: tile }), (count * cp) / 2, [input, v], [...geometry(cp), 0, 0, 0, 0]),
+      perVector(
+        'conv2d input',
+        spec('input', { TILE: tile }),
+        (count * cp) / 2,
+        [input, v],
+        uniformWords(WINOGRAD_PARAMS, geometry(cp)),
+      ),
       gemm({
         label: 'conv2d product',
-        form: 'plain',
+        kind: 'plain',
         tile: gemmTile(count, ocp, points),
         batch: points,
+        f16: false,
         m: count,
         n4: ocp / 4,
         k4: cp / 4,
-        kStep: 0,
-        strides: [(count * cp) / 4, (cp * ocp) / 4, (count * ocp) / 4],
-        rows: 0,
-        firstColumn: 0,
+        aStride: (count * cp) / 4,
+        bStride: (cp * ocp) / 4,
+        yStride: (count * ocp) / 4,
         columns: ocp,
         yPitch: ocp / 4,
-        f16: false,
-        bias: false,
-        scale: false,
-        relu: false,
-        pool: false,
         views: { a: v, b: weight, bias, scale: bias, y: m },
       }),
-      each(
+      perVector(
         'conv2d output',
         spec('output', { TILE: tile }),
         (count * ocp) / 2,
         [m, bias, scale, output],
-        [...geometry(ocp), ...epilogue],
+        uniformWords(WINOGRAD_PARAMS, { ...geometry(ocp), ...epilogue }),
       ),
     );
   }

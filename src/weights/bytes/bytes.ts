@@ -1,6 +1,6 @@
-import { messageOf, throwIfAborted, VGGNetError } from '../../errors.js';
+import { throwIfAborted, VGGNetError } from '../../errors.js';
 import { nodeFs } from '../../platform/node.js';
-import { redactUrls } from './redact.js';
+import { reasonOf, redactUrls } from './redact.js';
 
 /**
  * Where weights come from: a path or URL, bytes in memory, a Blob or File, a Response, or a stream. A string is a
@@ -307,12 +307,6 @@ function chunksOf(
     },
     cancel: () => reader.cancel(),
   };
-}
-
-/** The message of whatever was thrown, with what it was caused by: fetch says only 'fetch failed'. */
-export function reasonOf(error: unknown): string {
-  const text = messageOf(error);
-  return redactUrls(error instanceof Error && error.cause instanceof Error ? `${text} (${error.cause.message})` : text);
 }
 
 /** What a value is in any realm: 'ArrayBuffer'. */

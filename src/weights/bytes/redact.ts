@@ -1,3 +1,5 @@
+import { messageOf } from '../../errors.js';
+
 const URL_TEXT = /\b([a-z][a-z0-9+.-]*:\/\/)([^\s'"<>]*)/gi;
 
 /**
@@ -11,4 +13,10 @@ export function redactUrls(text: string): string {
     const end = slash < 0 ? place.length : slash;
     return scheme + place.slice(place.lastIndexOf('@', end - 1) + 1);
   });
+}
+
+/** The message of whatever was thrown, with what it was caused by: fetch says only 'fetch failed'. */
+export function reasonOf(error: unknown): string {
+  const text = messageOf(error);
+  return redactUrls(error instanceof Error && error.cause instanceof Error ? `${text} (${error.cause.message})` : text);
 }

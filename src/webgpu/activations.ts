@@ -2,8 +2,8 @@ import type { Context } from './context.js';
 import type { BufferView } from './kernel.js';
 import * as USAGE from './usage.js';
 
-/** The buffers that all forwards of an executable use in turn: each as large as the largest of them needs. */
-export class Arena {
+/** The buffers that all forwards of an executable share: each is as large as the largest forward needs. */
+export class ActivationBuffers {
   readonly #context: Context;
   readonly #buffers = new Map<string, GPUBuffer>();
 
@@ -12,12 +12,12 @@ export class Arena {
   }
 
   /**
-   * Makes room. True if a buffer was replaced by a larger one, so that what was bound to the old one is of no use.
+   * Allocates. True if a larger buffer replaced one, so that bind groups with the old buffer are invalid.
    * @throws VGGNetError `OUT_OF_MEMORY`
    */
   async reserve(sizes: Readonly<Record<string, number>>): Promise<boolean> {
     const grow = Object.entries(sizes).filter(([name, size]) => size > (this.#buffers.get(name)?.size ?? 0));
-    // All of them are let go first: the old and the new ones together may be too much.
+    // Destroyed first, since the old and the new buffers together may not fit.
     const replaced = grow.filter(([name]) => this.#drop(name)).length > 0;
     const checks = grow.map(([name, size]) => {
       const label = `activations: ${name}`;

@@ -1,19 +1,23 @@
 /*
- * Batch norm of an activation (N, H, W, CP): y = (x − mean) / √(variance + eps) · weight + bias, channel by channel.
- * In train mode mean and variance are the batch's: `sums` and `statistics` run for the mean, then with SQUARES for
- * the squares around it. Vectors of channels (CP) throughout.
+ * Batch normalization over (N, H, W) of each channel: x (N, H, W, CP) → y (N, H, W, CP), float32,
+ *   y = (x − mean) / √(variance + eps) · weight + bias
+ * with vectors mean, variance, weight and bias of CP values. Source: Ioffe and Szegedy, "Batch
+ * Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015. In train mode mean and
+ * variance are the batch's: `sums` and `statistics` run for the mean, then with SQUARES for the squares around it. In
+ * eval mode `fold` makes the factor and addend of the convolution before it.
  */
 override SQUARES: bool = false;
 
 struct Params {
-  /* normalise: vectors of x. sums, statistics: pixels. fold: vectors of channels. */
+  /* normalize: vectors of x. sums, statistics: pixels. fold: vectors of channels. */
   count: u32,
   c4: u32,
   blocks: u32,
   relu: u32,
+  eps: f32,
+  momentum: f32,
 }
 
-const EPS = 1e-5f;
 /* Pixels that a workgroup adds up, in LANES lanes, for COLUMNS vectors of channels. */
 const BLOCK = 512u;
 const LANES = 8u;
@@ -28,20 +32,20 @@ const COLUMNS = 8u;
 @group(0) @binding(6) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
-fn normalise(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+fn normalize(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.y * groups.x * 64u + id.x;
   if (i >= p.count) {
     return;
   }
   let c = i % p.c4;
-  var v = (x[i] - mean[c]) / sqrt(variance[c] + EPS) * weight[c] + bias[c];
+  var v = (x[i] - mean[c]) / sqrt(variance[c] + p.eps) * weight[c] + bias[c];
   if (p.relu > 0u) {
     v = select(v, vec4f(), (bitcast<vec4u>(v) - vec4u(0x80000000u)) <= vec4u(0x7f800000u));
   }
   y[i] = v;
 }
 
-/* `x` is the convolution's bias here. */
+/* scale = weight / √(variance + eps), shift = (x − mean) · scale + bias, where x is the convolution's bias. */
 @group(0) @binding(5) var<storage, read_write> scale: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> shift: array<vec4f>;
 @group(0) @binding(7) var<uniform> folds: Params;
@@ -50,13 +54,13 @@ fn normalise(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
 fn fold(@builtin(global_invocation_id) id: vec3u) {
   let c = id.x;
   if (c < folds.count) {
-    let s = weight[c] / sqrt(variance[c] + EPS);
+    let s = weight[c] / sqrt(variance[c] + folds.eps);
     scale[c] = s;
     shift[c] = (x[c] - mean[c]) * s + bias[c];
   }
 }
 
-/* Scratch, of which other parts are written in the same pass: so never bound as read-only. */
+/* Scratch. Never bound as read-only, as the same pass writes other parts of the buffer. */
 @group(0) @binding(1) var<storage, read_write> center: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4f>;
 @group(0) @binding(3) var<uniform> q: Params;
@@ -101,7 +105,7 @@ fn sums(
 @group(0) @binding(1) var<storage, read_write> statistic: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> running: array<vec4f>;
 
-/* The mean, or the biased variance; the running one moves a tenth of the way to the mean or the unbiased variance. */
+/* The mean or the biased variance. The running one moves towards the mean or the unbiased variance. */
 @compute @workgroup_size(64)
 fn statistics(@builtin(global_invocation_id) id: vec3u) {
   let c = id.x;
@@ -117,5 +121,5 @@ fn statistics(@builtin(global_invocation_id) id: vec3u) {
   if (SQUARES) {
     divisor = f32(q.count - 1u);
   }
-  running[c] = 0.9f * running[c] + 0.1f * sum / divisor;
+  running[c] = (1f - q.momentum) * running[c] + q.momentum * sum / divisor;
 }

@@ -26,10 +26,10 @@ const SIZES = [
   [6150, 52],
 ] as const;
 
-/** √K · 2^-24 of partial sums below 10, K up to 6,150, as in test/kernels.test.ts. */
+/** √K · 2^-24 of partial sums below 10, K up to 6,150, as in test/support/operation.ts. */
 const TOLERANCE = { atol: 1e-5, rtol: 1e-5 };
 
-describe.each([true, false])('deterministic: %s', (deterministic) => {
+describe.each([true, false])('linear on wasm, deterministic: %s', (deterministic) => {
   const backend = createWasmBackend({ deterministic, inline: true, reason: 'a test' });
 
   test.each(SIZES)('%i inputs, %i outputs', async (inFeatures, outFeatures) => {

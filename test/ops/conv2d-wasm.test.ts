@@ -12,7 +12,7 @@ import { expectAsReference, program, type Unnamed } from '../support/kernel.js';
  */
 
 /**
- * Sums of K products as in test/kernels.test.ts, and the error of the transforms: docs/measurements.md has 2e-6 of the
+ * Sums of K products as in test/support/operation.ts, and the error of the transforms: docs/measurements.md has 2e-6 of the
  * output's deviation for F(4×4) and 5e-6 for F(6×6) in the mean, and ten times that at the worst of a layer's values.
  */
 const TOLERANCE: Record<TileSize, Tolerance> = { 4: { atol: 3e-5, rtol: 1e-5 }, 6: { atol: 1e-4, rtol: 3e-5 } };
@@ -43,52 +43,55 @@ const input = (shape: readonly number[]): Tensor => generatedTensor(`winograd ${
 
 const CASES = TILE_SIZES.flatMap((size) => [true, false].map((deterministic) => ({ size, deterministic })));
 
-describe.each(CASES)('F($size×$size, 3×3), deterministic: $deterministic', ({ size, deterministic }) => {
-  const create = (): Backend => createWasmBackend({ deterministic, inline: true, winograd: size, reason: 'a test' });
-  const tolerance = TOLERANCE[size];
-  // Batch norm multiplies an error by up to 1.5 / √0.5.
-  const scaled = { atol: 2.2 * tolerance.atol, rtol: 2.2 * tolerance.rtol };
+describe.each(CASES)(
+  'conv2d on wasm, F($size×$size, 3×3), deterministic: $deterministic',
+  ({ size, deterministic }) => {
+    const create = (): Backend => createWasmBackend({ deterministic, inline: true, winograd: size, reason: 'a test' });
+    const tolerance = TOLERANCE[size];
+    // Batch norm multiplies an error by up to 1.5 / √0.5.
+    const scaled = { atol: 2.2 * tolerance.atol, rtol: 2.2 * tolerance.rtol };
 
-  test.each([...SHAPES])('N %i, C %i, OC %i, %i×%i', async (N, C, OC, H, W) => {
-    const backend = create();
-    const x = input([N, C, H, W]);
-    await expectAsReference(backend, program(relu, conv(C, OC)), x, tolerance);
-    await expectAsReference(backend, program(relu, conv(C, OC), relu), x, tolerance);
-    if (H > 1 && W > 1) {
-      const chain = program(relu, conv(C, OC), norm(OC), relu, pool);
-      await expectAsReference(backend, chain, x, scaled);
-      await expectAsReference(backend, chain, x, { ...scaled, outputs: ['maxPool2d4', 'relu3'] });
-      const twice = program(relu, conv(C, OC), pool, conv(OC, C));
-      await expectAsReference(backend, twice, x, { atol: 3 * tolerance.atol, rtol: 3 * tolerance.atol });
-    }
-  });
+    test.each([...SHAPES])('N %i, C %i, OC %i, %i×%i', async (N, C, OC, H, W) => {
+      const backend = create();
+      const x = input([N, C, H, W]);
+      await expectAsReference(backend, program(relu, conv(C, OC)), x, tolerance);
+      await expectAsReference(backend, program(relu, conv(C, OC), relu), x, tolerance);
+      if (H > 1 && W > 1) {
+        const chain = program(relu, conv(C, OC), norm(OC), relu, pool);
+        await expectAsReference(backend, chain, x, scaled);
+        await expectAsReference(backend, chain, x, { ...scaled, outputs: ['maxPool2d4', 'relu3'] });
+        const twice = program(relu, conv(C, OC), pool, conv(OC, C));
+        await expectAsReference(backend, twice, x, { atol: 3 * tolerance.atol, rtol: 3 * tolerance.atol });
+      }
+    });
 
-  test('it is the method that runs', async () => {
-    const layers = program(relu, conv(32, 32), pool);
-    const executable = await create().compile({ layers }, generatedParameters(layers));
-    const times = await executable.profile(input([1, 32, 9, 9]), { outputs: ['maxPool2d2'], mode: 'eval', seed: 0 });
-    executable.dispose();
-    expect(times.map(({ algorithm }) => algorithm).filter(Boolean)).toEqual([`winograd${size}`]);
-  });
+    test('it is the method that runs', async () => {
+      const layers = program(relu, conv(32, 32), pool);
+      const executable = await create().compile({ layers }, generatedParameters(layers));
+      const times = await executable.profile(input([1, 32, 9, 9]), { outputs: ['maxPool2d2'], mode: 'eval', seed: 0 });
+      executable.dispose();
+      expect(times.map(({ algorithm }) => algorithm).filter(Boolean)).toEqual([`winograd${size}`]);
+    });
 
-  test.each([
-    ['NaN', [NaN]],
-    ['infinities', [Infinity, -Infinity]],
-    ['all three', [Infinity, NaN, -Infinity]],
-    ['values that overflow in the transform only', [3e38, -3e38, 3e38]],
-  ])('%s come out where a direct convolution has them', async (_, specials) => {
-    const backend = create();
-    const [C, OC, H, W] = [32, 40, 13, 14];
-    const x = input([2, C, H, W]);
-    for (const [i, value] of specials.entries()) x.data[Math.floor(((i + 0.4) / specials.length) * x.size)] = value;
-    for (const layers of [program(relu, conv(C, OC)), program(relu, conv(C, OC), norm(OC), relu, pool)]) {
-      // Where 3e38 takes part the sums are as large, and as exact as float32 is there.
-      await expectAsReference(backend, layers, x, { atol: scaled.atol, rtol: 1e-4 });
-    }
-  });
-});
+    test.each([
+      ['NaN', [NaN]],
+      ['infinities', [Infinity, -Infinity]],
+      ['all three', [Infinity, NaN, -Infinity]],
+      ['values that overflow in the transform only', [3e38, -3e38, 3e38]],
+    ])('%s come out where a direct convolution has them', async (_, specials) => {
+      const backend = create();
+      const [C, OC, H, W] = [32, 40, 13, 14];
+      const x = input([2, C, H, W]);
+      for (const [i, value] of specials.entries()) x.data[Math.floor(((i + 0.4) / specials.length) * x.size)] = value;
+      for (const layers of [program(relu, conv(C, OC)), program(relu, conv(C, OC), norm(OC), relu, pool)]) {
+        // Where 3e38 takes part the sums are as large, and as exact as float32 is there.
+        await expectAsReference(backend, layers, x, { atol: scaled.atol, rtol: 1e-4 });
+      }
+    });
+  },
+);
 
-describe('the cost model', () => {
+describe('the cost model on wasm', () => {
   const algorithm = (inChannels: number, outChannels: number, size: number): Algorithm => {
     const layer = { op: 'conv2d' as const, name: 'conv', path: 'conv', inChannels, outChannels };
     return cheapestAlgorithm(layer, ['direct', ...TILE_SIZES], size, size);

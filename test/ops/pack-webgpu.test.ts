@@ -1,22 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, test } from 'vitest';
 import type { Layer } from '../../src/program/layers.js';
-import { padded } from '../../src/webgpu/ops/dispatch.js';
-import { flatten } from '../../src/webgpu/ops/layout.js';
 import { packedLayout, unpackPiece } from '../../src/webgpu/ops/pack.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
-import {
-  activation,
-  bytesOf,
-  conv,
-  dense,
-  enter,
-  half,
-  leave,
-  norm,
-  pack,
-  random,
-  same,
-} from '../support/gpu-values.js';
+import { conv, dense, half, norm, pack, random, same } from '../support/gpu-values.js';
+
+/* The kernels of shaders/pack.wgsl: parameters that are packed come back. */
 
 let gpu: GPUKernels;
 beforeAll(async () => {
@@ -24,36 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => gpu?.destroy());
 
-const SHAPES: readonly (readonly [number, number, number, number])[] = [
-  [1, 1, 1, 1],
-  [1, 3, 5, 7],
-  [2, 4, 2, 3],
-  [3, 17, 9, 4],
-  [2, 130, 3, 3],
-];
-
-describe('layout', () => {
-  test.each(SHAPES)('(%i, %i, %i, %i) there and back', async (...shape) => {
-    const x = random('layout', shape);
-    const a = activation(x);
-    const stored = await enter(gpu, x);
-    same(await leave(gpu, a, stored), x.data, 'toNCHW(toNHWC(x))');
-    const values = await gpu.download({ ...stored, size: bytesOf(a) });
-    const padding = values.filter((_, i) => i % padded(a.c) >= a.c);
-    expect(padding.every((value) => Object.is(value, 0))).toBe(true);
-    const row = a.c * a.h * a.w;
-    const rows = gpu.empty(a.n * padded(row) * 4);
-    await gpu.run(flatten(a, { input: stored, output: rows }));
-    const flat = await gpu.download({ ...rows, size: a.n * padded(row) * 4 });
-    for (let n = 0; n < a.n; n++) {
-      const start = n * padded(row);
-      same(flat.subarray(start, start + row), x.data.subarray(n * row, (n + 1) * row), 'flatten');
-      expect(flat.subarray(start + row, start + padded(row)).every((value) => value === 0)).toBe(true);
-    }
-  });
-});
-
-describe('pack', () => {
+describe('pack kernels on webgpu', () => {
   const layers = [
     [conv(3, 5), 'weight', 3 * 5 * 9],
     [conv(17, 6), 'weight', 17 * 6 * 9],

@@ -3,13 +3,15 @@ import * as batchNormReference from '../../src/reference/batch-norm.js';
 import * as reference from '../../src/reference/kernels.js';
 import { Tensor } from '../../src/tensor.js';
 import type { BufferView, Capabilities } from '../../src/webgpu/kernel.js';
-import type { Algorithm } from '../../src/webgpu/ops/algorithm.js';
-import { foldBatchNorm } from '../../src/webgpu/ops/batch-norm.js';
-import { conv2d, conv2dWeights, type Fused, planConv2d } from '../../src/webgpu/ops/conv2d.js';
+import type { Algorithm, Fused } from '../../src/webgpu/ops/algorithm.js';
+import { foldBatchNorm } from '../../src/webgpu/ops/batchnorm2d.js';
+import { conv2d, conv2dWeights, planConv2d } from '../../src/webgpu/ops/conv2d.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
 import { expectClose, type Tolerance } from '../support/close.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
 import { bytesOf, conv, enter, half, leave, norm, pack, random, vector, weights } from '../support/gpu-values.js';
+
+/* Convolution by shaders/gemm.wgsl and winograd.wgsl, with each algorithm. */
 
 let gpu: GPUKernels;
 beforeAll(async () => {
@@ -53,7 +55,7 @@ async function compareConv(
     shift,
   };
   await gpu.run(
-    fused.batchNorm ? foldBatchNorm(oc, views) : [],
+    fused.batchNorm ? foldBatchNorm(norm(oc), views) : [],
     conv2dWeights(plan, { packed, transformed }),
     conv2d(plan, {
       input: await enter(gpu, x),
@@ -80,7 +82,7 @@ async function compareConv(
 const PLAIN: Fused = { batchNorm: false, relu: false, pool: false };
 const ALL: Fused = { batchNorm: true, relu: true, pool: true };
 
-describe.each(['direct', 'winograd2', 'winograd4'] as const)('conv2d %s', (algorithm) => {
+describe.each(['direct', 'winograd2', 'winograd4'] as const)('conv2d kernels on webgpu, %s', (algorithm) => {
   // Sums of a few hundred products of unit size, whose rounding Winograd's transforms make a few times larger.
   const tolerance = { atol: algorithm === 'winograd4' ? 1e-5 : 3e-6, rtol: 1e-5 };
   const cases: readonly (readonly [readonly [number, number, number, number], number, Fused])[] = [
@@ -104,7 +106,7 @@ describe.each(['direct', 'winograd2', 'winograd4'] as const)('conv2d %s', (algor
   });
 });
 
-describe('conv2d in large tiles', () => {
+describe('conv2d kernels on webgpu in large tiles', () => {
   test.each([
     ['128 × 64', [1, 3, 184, 183], 64, { ...ALL, batchNorm: false }],
     ['64 × 64', [1, 4, 96, 96], 124, PLAIN],
@@ -113,7 +115,7 @@ describe('conv2d in large tiles', () => {
   });
 });
 
-test.each(['winograd2', 'winograd4'] as const)('%s in several turns', async (algorithm) => {
+test.each(['winograd2', 'winograd4'] as const)('conv2d kernels on webgpu, %s in several turns', async (algorithm) => {
   const points = algorithm === 'winograd4' ? 36 : 16;
   // Room for 5 tiles of 20 channels, where there are 12 or more.
   const limits = { ...gpu.caps.limits, maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 5 * points * 20 * 4 };
@@ -121,7 +123,7 @@ test.each(['winograd2', 'winograd4'] as const)('%s in several turns', async (alg
   await compareConv([2, 9, 11, 7], 18, ALL, algorithm, 'fp32', { atol: 1e-5, rtol: 1e-5 }, { caps });
 });
 
-describe('conv2d of what is not a number', () => {
+describe('conv2d kernels on webgpu of NaN and infinities', () => {
   const shape = [1, 5, 9, 10] as const;
   const x = random('x', shape);
   for (const [i, value] of [NaN, Infinity, -Infinity, NaN].entries()) x.data[i * 107 + 13] = value;
@@ -140,7 +142,7 @@ describe('conv2d of what is not a number', () => {
   });
 });
 
-describe('the choice of the algorithm', () => {
+describe('the choice of the algorithm on webgpu', () => {
   const choose = (n: number, side: number, c: number, oc: number, pool = false): Algorithm => {
     const shape = { n, h: side, w: side, inChannels: c, outChannels: oc, f16: false };
     return planConv2d(shape, { batchNorm: false, relu: true, pool }, gpu.caps).algorithm;

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import * as reference from '../../src/reference/kernels.js';
-import { Tensor } from '../../src/tensor.js';
 import { padded } from '../../src/webgpu/ops/dispatch.js';
-import { GEMM_TILES, gemm } from '../../src/webgpu/ops/gemm.js';
 import { linear, linearScratchBytes } from '../../src/webgpu/ops/linear.js';
 import { packedLayout } from '../../src/webgpu/ops/pack.js';
 import { expectClose } from '../support/close.js';
 import { GPUKernels } from '../support/gpu-kernels.js';
 import { dense, enter, half, leave, pack, random, vector, weights } from '../support/gpu-values.js';
+
+/* The kernels of shaders/linear.wgsl, linear-subgroups.wgsl and gemm.wgsl. */
 
 let gpu: GPUKernels;
 let plain: GPUKernels;
@@ -23,7 +23,7 @@ afterAll(() => {
 describe.each([
   ['with subgroups', () => gpu],
   ['without subgroups', () => plain],
-] as const)('linear %s', (_, choose) => {
+] as const)('linear kernels on webgpu, %s', (_, choose) => {
   test('the adapter has subgroups', () => {
     expect(gpu.caps.subgroups).toBe(true);
     expect(plain.caps.subgroups).toBe(false);
@@ -106,40 +106,3 @@ async function compare(
     }
   }
 }
-
-describe('gemm', () => {
-  test.each(GEMM_TILES.map((tile) => [tile.bm, tile.bn, tile] as const))('%i × %i tiles', async (bm, bn, tile) => {
-    for (const [m, n4, k4] of [
-      [1, 1, 1],
-      [bm + 1, bn / 4 + 1, 5],
-      [bm * 2 - 3, bn / 4, 9],
-    ] as const) {
-      const a = random('a', [2 * m, k4 * 4]);
-      const b = random('b', [2 * k4 * 4, n4 * 4]);
-      const turned = Float32Array.from(b.data, (_, i) => {
-        const [z, rest] = [Math.floor(i / (k4 * n4 * 16)), i % (k4 * n4 * 16)];
-        return b.data[(z * k4 * 4 + (rest % (k4 * 4))) * n4 * 4 + Math.floor(rest / (k4 * 4))] as number;
-      });
-      const expected = new Float32Array(2 * m * n4 * 4);
-      for (let z = 0; z < 2; z++) {
-        const part = { weight: turned.slice(z * k4 * n4 * 16, (z + 1) * k4 * n4 * 16), bias: new Float32Array(n4 * 4) };
-        const x = new Tensor(a.data.slice(z * m * k4 * 4, (z + 1) * m * k4 * 4), [m, k4 * 4]);
-        expected.set(reference.linear(x, dense(k4 * 4, n4 * 4), part).data, z * m * n4 * 4);
-      }
-      // The largest tile's second form would cost a software adapter more to compile than it can show.
-      for (const form of tile === GEMM_TILES[0] ? (['plain'] as const) : (['plain', 'rows'] as const)) {
-        const y = gpu.empty(2 * m * n4 * 16);
-        const factor = gpu.upload(form === 'plain' ? b.data : turned);
-        const dispatch = gemm({
-          ...{ label: form, form, tile, batch: 2, m, n4, k4, kStep: 0, strides: [m * k4, k4 * 4 * n4, m * n4] },
-          ...{ rows: n4 * 4, firstColumn: 0, columns: n4 * 4, yPitch: n4, f16: false },
-          ...{ bias: false, scale: false, relu: false, pool: false },
-          views: { a: gpu.upload(a.data), b: factor, bias: factor, scale: factor, y },
-        });
-        await gpu.run([dispatch]);
-        const what = `${form} ${m} × ${n4 * 4} × ${k4 * 4}`;
-        expectClose(await gpu.download(y), expected, { atol: 1e-5, rtol: 1e-5, what });
-      }
-    }
-  });
-});
