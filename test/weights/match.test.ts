@@ -168,7 +168,7 @@ describe('completeStream', () => {
       Object.fromEntries([...shapes].map(([name, shape], i) => [name, Tensor.randn(shape, { seed: i })])),
     );
     const match = matchWeights(await openWeights(file), layers, { strict: false });
-    const lacking = ['features.0.bias', 'classifier.6.weight', 'classifier.6.bias'];
+    const lacking = ['features.1.bias', 'classifier.6.weight', 'classifier.6.bias'];
     expect([...match.missing, ...match.replaced]).toEqual(lacking);
     const init = { init: 'pytorch', seed: 4 } as const;
     const all = await collect(completeStream(match, initSource(config, { ...init, only: new Set(lacking) })));
@@ -195,7 +195,7 @@ describe('completeStream', () => {
     const stream = completeStream(matchWeights(source, layers, { strict: false }));
     await expect(collect(stream)).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
-      message: expect.stringContaining("'features.0.bias'"),
+      message: expect.stringContaining("'features.1.bias'"),
     });
   });
 
