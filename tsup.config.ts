@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { defineConfig } from 'tsup';
 import { forBundlers, withTypes } from './scripts/annotate.js';
@@ -20,6 +20,18 @@ const notices: Plugin = {
     });
   },
 };
+
+/** The image decoders, of which only the WebAssembly is used. */
+function copyCodecs(): void {
+  mkdirSync('dist/codecs', { recursive: true });
+  for (const [name, file] of Object.entries({
+    jpeg: '@cwasm/jpeg-turbo/jpeg-turbo.wasm',
+    webp: '@cwasm/webp/webp.wasm',
+  })) {
+    copyFileSync(join('node_modules', file), `dist/codecs/${name}.wasm`);
+    addBundled(join('node_modules', file));
+  }
+}
 
 /** Takes another module for some of the library's, by their paths in src/ without the suffix. */
 const replace = (modules: Readonly<Record<string, string>>): Plugin => ({
@@ -85,7 +97,11 @@ const workerd: LibraryOptions = {
   entries: { workerd: 'src/index.ts', 'workerd-serve': 'src/serve/index.ts' },
   main: 'workerd',
   prefix: 'workerd-',
-  replace: { 'platform/assets': 'platform/assets-workerd', 'platform/embedded': 'platform/embedded-apart' },
+  replace: {
+    'platform/assets': 'platform/assets-workerd',
+    'platform/codecs': 'platform/codecs-workerd',
+    'platform/embedded': 'platform/embedded-apart',
+  },
 };
 
 // Alone: it needs nothing but itself.
@@ -96,6 +112,12 @@ const trainingWorker: LibraryOptions = {
   entries: { 'worker-training': 'src/wasm/workers/worker-training.ts' },
   main: 'worker-training',
   prefix: 'worker-training-',
+};
+
+const codecWorker: LibraryOptions = {
+  entries: { 'codec-worker': 'src/image/own/worker.ts' },
+  main: 'codec-worker',
+  prefix: 'codec-worker-',
 };
 
 const types: Options = {
@@ -118,7 +140,11 @@ const inline: Options = {
   esbuildPlugins: [
     shaders,
     notices,
-    replace({ 'platform/assets': 'platform/assets-inline', 'platform/embedded': 'platform/embedded-apart' }),
+    replace({
+      'platform/assets': 'platform/assets-inline',
+      'platform/codecs': 'platform/codecs-inline',
+      'platform/embedded': 'platform/embedded-apart',
+    }),
     embed,
   ],
 };
@@ -141,7 +167,8 @@ const command: Options = {
 };
 
 const config: Config = defineConfig(async () => {
-  for (const options of [library, workerd, worker, trainingWorker]) {
+  copyCodecs();
+  for (const options of [library, workerd, worker, trainingWorker, codecWorker]) {
     for (const path of await bundleLibrary(options)) addBundled(path);
   }
   return [types, inline, command];

@@ -45,6 +45,10 @@ const config: ViteUserConfig = defineConfig({
         replacement: fileURLToPath(new URL('test/support/assets.ts', import.meta.url)),
       },
       {
+        find: /^.*\/platform\/codecs\.js$/,
+        replacement: fileURLToPath(new URL('test/support/codecs.ts', import.meta.url)),
+      },
+      {
         find: /^.*\/platform\/embedded\.js$/,
         replacement: fileURLToPath(new URL('test/support/embedded.ts', import.meta.url)),
       },

@@ -54,8 +54,9 @@ function notices(): string {
     const folder = bundled.get(id) as string;
     const { name, version, license } = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8'));
     const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-    if (!file) throw new Error(`${name} would be bundled, and has no license file to pass on`);
-    return notice(`${name} ${version}`, license, `${folder}/${file}`);
+    // Some packages name their license and leave its text out.
+    const text = file ? `${folder}/${file}` : `scripts/licenses/${name.replace('@', '').replace('/', '-')}.txt`;
+    return notice(`${name} ${version}`, license, text);
   });
   const data = DATA.map(({ name, license, file }) => notice(name, license, file));
   return ['The files of this folder contain these works of others.\n', ...packages, ...data].join(

@@ -14,7 +14,6 @@ export { imageToTensor, preprocess } from './image/preprocess.js';
 export type { ImagePreset } from './image/preset.js';
 export { CAFFE_PRESET, IMAGENET_PRESET } from './image/preset.js';
 export type { RawImage } from './image/raw-image.js';
-export type { Prediction } from './model/classify.js';
 export type { IncompatibleKeys } from './model/load.js';
 export type {
   BackwardOptions,
@@ -30,6 +29,7 @@ export type {
   PrecisionOption,
   PrecisionOptions,
 } from './model/options.js';
+export type { Prediction } from './model/predictions.js';
 export type { Tape } from './model/record.js';
 export type { LayerSummary, ModelSummary, Profile } from './model/summary.js';
 export type { Builder } from './model.js';

@@ -4,7 +4,7 @@ import type { GPUTensor } from './gpu-tensor.js';
 import type { PretrainedSet } from './hub/catalog.js';
 import type { PretrainedOptions } from './hub/pretrained.js';
 import type { ImageInput } from './image/decode.js';
-import { classify, labelsOf, type Prediction } from './model/classify.js';
+import { classify, labelsOf } from './model/classify.js';
 import { createNetwork, loadNetwork, openNetwork } from './model/create.js';
 import { features } from './model/features.js';
 import type { IncompatibleKeys } from './model/load.js';
@@ -18,6 +18,7 @@ import type {
   SaveModelOptions,
   StateOptions,
 } from './model/options.js';
+import type { Prediction } from './model/predictions.js';
 import { preprocess } from './model/preprocess.js';
 import type { Tape } from './model/record.js';
 import { readState, saveState, stateEntries } from './model/state.js';

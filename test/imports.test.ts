@@ -15,7 +15,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   program: ['program/'],
   contract: ['backend.ts'],
-  'images, and the lists': ['image/', 'vgg.ts'],
+  'images, and the lists': ['image/', 'platform/codecs', 'vgg.ts'],
   backends: ['reference/', 'wasm/', 'webgpu/', 'platform/assets'],
   configuration: ['model/config.ts'],
   weights: ['weights/'],

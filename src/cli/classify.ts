@@ -1,6 +1,6 @@
 import { VGGNetError } from '../errors.js';
-import type { Prediction } from '../model/classify.js';
 import type { DeviceName } from '../model/options.js';
+import type { Prediction } from '../model/predictions.js';
 import type { VGGNet } from '../model.js';
 import { reportFailure, UsageError } from './failure.js';
 import { chooseModel, loadModel, type PretrainedPlace, withWeights } from './model.js';

@@ -1,8 +1,7 @@
 import { abortable } from '../abort.js';
 import { abortError, throwIfAborted, VGGNetError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
-import { hasCanvas } from './canvas.js';
-import { checkedHeader, decodeFile } from './decode.js';
+import { checkedHeader, type DecodeOptions, decodeFile, usesCanvas } from './decode.js';
 import { type ImageHeader, nameOf } from './header.js';
 import { placementOf, preprocessSteps } from './preprocess.js';
 import { type ImagePreset, presetChannels, validatePreset } from './preset.js';
@@ -16,12 +15,6 @@ export interface DecodePoolOptions {
   readonly maxPixels?: number | undefined;
   /** Decodes in place of the decoder that there is here. It is counted as taking 8 bytes a pixel. */
   readonly decode?: ((file: Uint8Array<ArrayBuffer>, signal: AbortSignal) => Promise<RawImage>) | undefined;
-}
-
-export interface PoolImageOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** Whether to decode by the package's own decoders, wherever it has one. Default false. */
-  readonly deterministic?: boolean | undefined;
 }
 
 /** Decoders at once. Sharp runs in libuv's threads, of which there are four; more would only hold memory. */
@@ -78,15 +71,15 @@ export class DecodePool {
   async imageToTensor(
     file: Uint8Array<ArrayBuffer>,
     preset: ImagePreset,
-    options: PoolImageOptions = {},
+    options: DecodeOptions = {},
   ): Promise<Tensor> {
-    const { signal } = options;
+    const { signal, deterministic = false } = options;
     validatePreset(preset);
     throwIfAborted(signal);
     this.#reading++;
-    const { header, bytes } = await this.#measure(file, preset, signal).finally(() => this.#reading--);
+    const { header, bytes } = await this.#measure(file, preset, deterministic, signal).finally(() => this.#reading--);
     await this.#enter(bytes, signal);
-    const work = this.#work(file, header, preset, signal).finally(() => {
+    const work = this.#work(file, header, preset, deterministic, signal).finally(() => {
       this.#active--;
       this.#used -= bytes;
       this.#admit();
@@ -97,19 +90,20 @@ export class DecodePool {
   async #measure(
     file: Uint8Array<ArrayBuffer>,
     preset: ImagePreset,
+    deterministic: boolean,
     signal: AbortSignal | undefined,
   ): Promise<{ header: ImageHeader; bytes: number }> {
     const measured = this.#lastHeader.then(async () => {
       throwIfAborted(signal);
       const header = await inSlices(checkedHeader(file), signal);
-      return { header, bytes: await this.#peakOf(file, header, preset) };
+      return { header, bytes: await this.#peakOf(file, header, preset, deterministic) };
     });
     this.#lastHeader = measured.catch(() => {});
     return abortable(measured, signal);
   }
 
   /** Bytes that a file takes at its peak: of the decoder, then of the tensor. */
-  async #peakOf(file: Uint8Array, header: ImageHeader, preset: ImagePreset): Promise<number> {
+  async #peakOf(file: Uint8Array, header: ImageHeader, preset: ImagePreset, deterministic: boolean): Promise<number> {
     const { width, height } = header;
     const name = nameOf(header);
     if (width * height > this.#maxPixels) {
@@ -121,7 +115,7 @@ export class DecodePool {
     const { x, y } = placementOf(header, preset);
     // Bytes and floats of the result, and what a narrower picture of the same height takes between.
     const after = (x.size * y.size * 5 + x.length * height) * presetChannels(preset);
-    const bytes = Math.ceil((await this.#decoderPeak(file, header)) + after);
+    const bytes = Math.ceil((await this.#decoderPeak(file, header, deterministic)) + after);
     if (bytes > this.#maxBytes) {
       throw new VGGNetError(
         'IMAGE_TOO_LARGE',
@@ -131,10 +125,12 @@ export class DecodePool {
     return bytes;
   }
 
-  async #decoderPeak(file: Uint8Array, header: ImageHeader): Promise<number> {
-    if (this.#decode || hasCanvas()) return header.width * header.height * UNKNOWN_BYTES_PER_PIXEL;
-    const [{ sharpPeak }, { readOrientation }] = await Promise.all([import('./sharp.js'), import('./exif.js')]);
-    return sharpPeak(header, readOrientation(file, header.exif));
+  async #decoderPeak(file: Uint8Array, header: ImageHeader, deterministic: boolean): Promise<number> {
+    if (this.#decode || usesCanvas(header, deterministic)) {
+      return header.width * header.height * UNKNOWN_BYTES_PER_PIXEL;
+    }
+    const { chooseDecoder } = await import('./decoders.js');
+    return (await chooseDecoder(header, deterministic)).peak(file);
   }
 
   /** Takes a file's part of the budget, when its turn has come; who took it must give it back. */
@@ -173,10 +169,12 @@ export class DecodePool {
     file: Uint8Array<ArrayBuffer>,
     header: ImageHeader,
     preset: ImagePreset,
+    deterministic: boolean,
     signal: AbortSignal | undefined,
   ): Promise<Tensor> {
     throwIfAborted(signal);
-    const decoded = this.#decode?.(file, signal ?? new AbortController().signal) ?? decodeFile(file, header);
+    const decoded =
+      this.#decode?.(file, signal ?? new AbortController().signal) ?? decodeFile(file, header, deterministic);
     const image = await decoded;
     throwIfAborted(signal);
     return inSlices(preprocessSteps(image, preset), signal);

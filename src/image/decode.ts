@@ -15,6 +15,11 @@ export type ImageInput = ByteInput | RawImage | Drawable;
 
 export interface DecodeOptions {
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Whether JPEG, PNG and WebP are decoded by the package's own decoders, which give the same pixels in every runtime,
+   * also where there is a canvas or sharp. Default false.
+   */
+  readonly deterministic?: boolean | undefined;
 }
 
 /**
@@ -22,13 +27,14 @@ export interface DecodeOptions {
  * grey is repeated, palettes are looked up, CMYK is converted, and alpha is dropped with the colours under it kept.
  * Values of 16 bits are scaled to 8 (Pillow clips grey ones). Colour profiles are ignored, as torchvision ignores them.
  *
- * Files are decoded by the platform where it has a canvas, else by the optional package sharp. A browser converts
- * CMYK by a rule of its own. Pixels given as RGB come back without a copy.
+ * Files are decoded by the platform where it has a canvas, else by the optional package sharp if it is installed, else
+ * by the package's own decoders, which know no GIF. A browser converts CMYK by a rule of its own. Pixels given as RGB
+ * come back without a copy.
  * @throws VGGNetError `INVALID_IMAGE` if it is no image, broken, truncated, animated or empty; `IMAGE_TOO_LARGE` over
  * `IMAGE_LIMITS`; `IO`, `MISSING_PEER`, `BACKEND_UNAVAILABLE`, `ABORTED`, `INVALID_ARGUMENT`
  */
 export async function decodeImage(input: ImageInput, options: DecodeOptions = {}): Promise<PlainImage> {
-  const { signal } = options;
+  const { signal, deterministic } = options;
   throwIfAborted(signal);
   if (isDrawable(input)) return abortable(readDrawable(input), signal);
   if (isRawImage(input)) {
@@ -38,7 +44,7 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
   const bytes = await readImageBytes(input, signal);
   throwIfAborted(signal);
   const header = await inSlices(checkedHeader(bytes), signal);
-  return inSlices(toRGB(await abortable(decodeFile(bytes, header), signal)), signal);
+  return inSlices(toRGB(await abortable(decodeFile(bytes, header, deterministic), signal)), signal);
 }
 
 /**
@@ -47,11 +53,20 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
  * @returns 8-bit pixels, upright
  * @throws VGGNetError `INVALID_IMAGE`, `MISSING_PEER`, `BACKEND_UNAVAILABLE`
  */
-export async function decodeFile(bytes: Uint8Array<ArrayBuffer>, header: ImageHeader): Promise<RawImage> {
+export async function decodeFile(
+  bytes: Uint8Array<ArrayBuffer>,
+  header: ImageHeader,
+  deterministic = false,
+): Promise<RawImage> {
   const file = keepTransparentColor(bytes, header);
-  if (hasCanvas()) return decodeWithCanvas(file, header);
-  const { decodeWithSharp } = await import('./sharp.js');
-  return decodeWithSharp(file, header);
+  if (usesCanvas(header, deterministic)) return decodeWithCanvas(file, header);
+  const { chooseDecoder } = await import('./decoders.js');
+  return (await chooseDecoder(header, deterministic)).decode(file);
+}
+
+/** Any decoder gives the same pixels of a GIF. */
+export function usesCanvas(header: ImageHeader, deterministic: boolean): boolean {
+  return (!deterministic || header.format === 'gif') && hasCanvas();
 }
 
 function isRawImage(input: ImageInput): input is RawImage {

@@ -6,15 +6,8 @@ import { formatShape, Tensor } from '../tensor.js';
 import type { VGGConfig } from '../vgg.js';
 import type { Network } from './network.js';
 import type { ClassifyOptions, ForwardOptions } from './options.js';
+import { type Prediction, topClasses } from './predictions.js';
 import { preprocess } from './preprocess.js';
-
-/** A class, and how likely the network holds it. */
-export interface Prediction {
-  readonly label: string;
-  readonly index: number;
-  /** From 0 to 1; those of all classes add up to 1. */
-  readonly probability: number;
-}
 
 /** The most likely classes of an image, best first; of a list of images, a list of them. */
 export async function classify<Image extends ImageInput | Tensor>(
@@ -53,16 +46,4 @@ async function probabilities(network: Network, image: ImageInput | Tensor, optio
 export async function labelsOf({ labels, numClasses }: VGGConfig): Promise<readonly string[]> {
   if (labels) return labels;
   return numClasses === 1000 ? loadImageNetLabels() : Array.from({ length: numClasses }, (_, i) => `class ${i}`);
-}
-
-/** The `count` highest probabilities, best first; of equal ones, and of NaN, the first come first. */
-export function topClasses(probabilities: Float32Array, count: number, labels: readonly string[]): Prediction[] {
-  const order = Array.from(probabilities.keys()).sort(
-    (a, b) => (probabilities[b] as number) - (probabilities[a] as number) || a - b,
-  );
-  return order.slice(0, count).map((index) => ({
-    label: labels[index] as string,
-    index,
-    probability: probabilities[index] as number,
-  }));
 }

@@ -69,8 +69,7 @@ async function prepare(
   layersOf: (config: VGGConfig) => Layer[] = createLayers,
 ): Promise<(source?: WeightSource, reopen?: Reopen) => Promise<Network>> {
   const config = withImageOptions(base, options);
-  const { seed = 0 } = options;
-  checkSeed(seed);
+  checkSeed(options.seed ?? 0);
   const backend = await createBackend(options);
   const plain = layersOf(config);
   const withOptions = await precisionsOf(options);
@@ -78,7 +77,7 @@ async function prepare(
   return async (source, reopen) => {
     const { layers, gradients } = await gradientsOf(withOptions(withStored(plain, source)), options);
     const loaded = await compileModel({ backend, config, layers, gradients }, source, options, reopen);
-    return new Network(config, backend, layers, loaded, seed, gradients);
+    return new Network(config, backend, layers, loaded, options, gradients);
   };
 }
 

@@ -14,7 +14,7 @@ import type { WeightsInput } from '../weights/bytes/bytes.js';
 import { openWeights } from '../weights/open.js';
 import { reopener } from '../weights/reopen.js';
 import { compileModel, type IncompatibleKeys, type Loaded } from './load.js';
-import type { ForwardOptions, LoadOptions, OnGPU } from './options.js';
+import type { CreateOptions, ForwardOptions, LoadOptions, OnGPU } from './options.js';
 import type { Gradients, Tape } from './record.js';
 
 /** Tensors on either side. */
@@ -25,6 +25,8 @@ export class Network {
   readonly config: VGGConfig;
   readonly backend: Backend;
   readonly layers: readonly Layer[];
+  /** Whether image files are decoded alike in every runtime. */
+  readonly deterministic: boolean | undefined;
   training = false;
   readonly gradients: Gradients | undefined;
   readonly #seed: number;
@@ -40,13 +42,14 @@ export class Network {
     backend: Backend,
     layers: readonly Layer[],
     loaded: Loaded,
-    seed: number,
+    { seed = 0, deterministic }: Pick<CreateOptions, 'seed' | 'deterministic'>,
     gradients?: Gradients,
   ) {
     this.config = config;
     this.backend = backend;
     this.layers = layers;
     this.#loaded = loaded;
+    this.deterministic = deterministic;
     this.#seed = seed;
     this.gradients = gradients;
   }

@@ -41,8 +41,8 @@ export interface LoadOptions {
   /** A PyTorch checkpoint with several dicts of tensors: which one to load, such as `'ema'` or `'model.ema'`. */
   key?: string | undefined;
   /**
-   * For an ONNX model whose values are in a file beside it: that file, or each by its relative path. Default: the files
-   * in the folder of a model that is a file.
+   * For an ONNX model whose values are in a file beside it: that file, or each by its relative path. Default: the file
+   * in the model's folder, if the model is a file.
    */
   externalData?: ExternalData | undefined;
   /** Verify the checksums of all values of a PyTorch checkpoint in the zip format. Default false. */
@@ -73,7 +73,10 @@ export interface DeviceOptions {
   device?: DeviceName | undefined;
   /** Run a forward on the caller's own thread, not in a worker. Default: only where there are no workers. */
   inline?: boolean | undefined;
-  /** Use the kernels whose results are the same to the bit on every machine; somewhat slower. Default false. */
+  /**
+   * Use the kernels whose results are the same to the bit on every machine, and the package's own decoders for JPEG, PNG
+   * and WebP; somewhat slower. Default false.
+   */
   deterministic?: boolean | undefined;
   /** Threads that compute, 1 to 256. Default 'auto': one per core, up to 16; one where memory can't be shared. */
   threads?: Threads | undefined;

@@ -18,11 +18,12 @@ export async function preprocess(network: Network, image: ImageInput, options: P
       `An image has 1 or 3 channels and this network takes ${inChannels}: make the input tensor yourself`,
     );
   }
-  if (checkPlace(options.output) === 'cpu') return imageToTensor(image, preset, options);
+  const decoding = { signal: options.signal, deterministic: network.deterministic };
+  if (checkPlace(options.output) === 'cpu') return imageToTensor(image, preset, decoding);
   const { gpu } = network;
   // A decoded picture goes to the GPU as it is, where the shader's arithmetic gives the same bits.
   if (isDrawable(image)) return abortable(onGPU(network, image, preset), options.signal);
-  return gpu.upload(await imageToTensor(image, preset, options));
+  return gpu.upload(await imageToTensor(image, preset, decoding));
 }
 
 async function onGPU(network: Network, picture: Drawable, preset: ImagePreset): Promise<GPUTensor> {

@@ -1,7 +1,44 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { endOf } from './answer.js';
 import type { RequestHandler } from './handler.js';
 import type { Incoming } from './incoming.js';
+
+/*
+ * What is used of Node's requests and responses. Their own types would have everyone who uses this module install Node's.
+ */
+
+// biome-ignore lint/suspicious/noExplicitAny: as Node has it
+type Listener = (...args: any[]) => void;
+
+interface Emitter {
+  on(event: string, listener: Listener): unknown;
+  once(event: string, listener: Listener): unknown;
+  off(event: string, listener: Listener): unknown;
+  destroy(error?: Error): unknown;
+}
+
+/** An `IncomingMessage` of `node:http`. */
+export interface NodeRequest extends Emitter {
+  readonly method?: string | undefined;
+  readonly url?: string | undefined;
+  readonly headers: { readonly expect?: string | undefined };
+  readonly rawHeaders: readonly string[];
+  readonly complete: boolean;
+  pause(): unknown;
+  resume(): unknown;
+}
+
+/** A `ServerResponse` of `node:http`. */
+export interface NodeResponse extends Emitter {
+  statusCode: number;
+  readonly destroyed: boolean;
+  readonly headersSent: boolean;
+  readonly writableFinished: boolean;
+  setHeader(name: string, value: string | number | readonly string[]): unknown;
+  flushHeaders(): void;
+  writeContinue(): void;
+  write(chunk: Uint8Array): boolean;
+  end(text?: string): unknown;
+}
 
 export interface NodeListenerOptions {
   /** How long a client may take to read an answer, and to end the body of a request that was refused, in ms. Default 60,000. */
@@ -15,7 +52,7 @@ export interface NodeListenerOptions {
 export function toNodeListener(
   handler: RequestHandler,
   options: NodeListenerOptions = {},
-): (request: IncomingMessage, response: ServerResponse) => void {
+): (request: NodeRequest, response: NodeResponse) => void {
   const { answerTimeout = 60_000 } = options;
   return (request, response) => {
     answer(handler, request, response, answerTimeout).catch((error: unknown) => {
@@ -30,8 +67,8 @@ const LINGER = 5000;
 
 async function answer(
   handler: RequestHandler,
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: NodeRequest,
+  response: NodeResponse,
   answerTimeout: number,
 ): Promise<void> {
   // Broken connections are told by 'close'.
@@ -45,7 +82,9 @@ async function answer(
     });
   });
   if (hostCount(request) > 1) {
-    response.writeHead(400, { 'Content-Type': 'application/json', Connection: 'close' });
+    response.statusCode = 400;
+    response.setHeader('Content-Type', 'application/json');
+    response.setHeader('Connection', 'close');
     response.end(JSON.stringify({ error: 'Expected one Host header, got several', code: 'INVALID_REQUEST' }));
     return;
   }
@@ -56,7 +95,7 @@ async function answer(
   await send(answered, request, response);
 }
 
-async function send(answered: Response, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function send(answered: Response, request: NodeRequest, response: NodeResponse): Promise<void> {
   if (response.destroyed) {
     await answered.body?.cancel();
     return;
@@ -80,7 +119,7 @@ async function send(answered: Response, request: IncomingMessage, response: Serv
 }
 
 /** Writes a stream as fast as it is read. */
-async function pipe(body: ReadableStream<Uint8Array>, response: ServerResponse): Promise<void> {
+async function pipe(body: ReadableStream<Uint8Array>, response: NodeResponse): Promise<void> {
   const reader = body.getReader();
   try {
     for (;;) {
@@ -94,7 +133,7 @@ async function pipe(body: ReadableStream<Uint8Array>, response: ServerResponse):
   }
 }
 
-function drained(response: ServerResponse): Promise<void> {
+function drained(response: NodeResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       response.off('drain', done);
@@ -108,7 +147,7 @@ function drained(response: ServerResponse): Promise<void> {
 }
 
 /** Lets go of what still comes of a body that was not read. */
-function linger(request: IncomingMessage): Promise<void> {
+function linger(request: NodeRequest): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => {
       request.destroy();
@@ -118,12 +157,13 @@ function linger(request: IncomingMessage): Promise<void> {
       clearTimeout(timer);
       resolve();
     };
-    request.once('end', done).once('close', done);
+    request.once('end', done);
+    request.once('close', done);
     request.resume();
   });
 }
 
-function hostCount({ rawHeaders }: IncomingMessage): number {
+function hostCount({ rawHeaders }: NodeRequest): number {
   let count = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (rawHeaders[i]?.length === 4 && rawHeaders[i]?.toLowerCase() === 'host') count++;
@@ -137,11 +177,11 @@ class NodeIncoming implements Incoming {
   readonly url: string;
   readonly signal: AbortSignal;
   readonly closed: Promise<void>;
-  readonly #request: IncomingMessage;
-  readonly #response: ServerResponse;
+  readonly #request: NodeRequest;
+  readonly #response: NodeResponse;
   #headers: Headers | undefined;
 
-  constructor(request: IncomingMessage, response: ServerResponse, signal: AbortSignal, closed: Promise<void>) {
+  constructor(request: NodeRequest, response: NodeResponse, signal: AbortSignal, closed: Promise<void>) {
     this.#request = request;
     this.#response = response;
     this.method = request.method ?? 'GET';
@@ -175,15 +215,15 @@ class NodeIncoming implements Incoming {
  * would destroy.
  */
 class BodyReader implements AsyncIterator<Uint8Array> {
-  readonly #request: IncomingMessage;
+  readonly #request: NodeRequest;
   readonly #chunks: Uint8Array[] = [];
   #ended = false;
   #error: Error | undefined;
   #wake: () => void = () => {};
 
-  constructor(request: IncomingMessage) {
+  constructor(request: NodeRequest) {
     this.#request = request;
-    request.on('data', this.#onData).on('end', this.#onEnd).on('error', this.#onError).on('close', this.#onClose);
+    for (const [event, listener] of this.#listeners()) request.on(event, listener);
   }
 
   async next(): Promise<IteratorResult<Uint8Array, undefined>> {
@@ -201,10 +241,18 @@ class BodyReader implements AsyncIterator<Uint8Array> {
   }
 
   async return(): Promise<IteratorResult<Uint8Array, undefined>> {
-    this.#request.off('data', this.#onData).off('end', this.#onEnd);
-    this.#request.off('error', this.#onError).off('close', this.#onClose);
+    for (const [event, listener] of this.#listeners()) this.#request.off(event, listener);
     this.#chunks.length = 0;
     return { done: true, value: undefined };
+  }
+
+  #listeners(): [string, Listener][] {
+    return [
+      ['data', this.#onData],
+      ['end', this.#onEnd],
+      ['error', this.#onError],
+      ['close', this.#onClose],
+    ];
   }
 
   readonly #onData = (chunk: Uint8Array): void => {

@@ -1,6 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import { DecodePool } from '../image/decode-pool.js';
-import { type Prediction, topClasses } from '../model/classify.js';
+import { type Prediction, topClasses } from '../model/predictions.js';
 import type { VGGNet } from '../model.js';
 import type { Tensor } from '../tensor.js';
 import { SMALL_ANSWER } from './answer.js';

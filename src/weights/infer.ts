@@ -19,7 +19,12 @@ const MAX_POOLS = 64;
  */
 export function inferConfig(entries: readonly WeightEntry[]): VGGConfig {
   const naming = namingOf(entries);
-  if (!naming) return fail('no tensor has a name as torchvision, timm or the lesson give it');
+  if (!naming) {
+    const names = entries.slice(0, 5).map(({ name }) => quoteName(name));
+    return fail(
+      `no tensor has a name as torchvision, timm or the lesson give it; the file's are ${names.join(', ')}, …`,
+    );
+  }
   const shapes = new Map<string, readonly number[]>();
   for (const entry of entries) {
     const name = toCanonical(entry.name, naming);

@@ -55,7 +55,8 @@ export function matchWeights(source: WeightSource, layers: readonly Layer[], opt
       `No tensor of this file belongs to the network. Expected names such as ${quoteName([...parameters.keys()][0] ?? '')}, got ${listNames(source.entries)}`,
     );
   }
-  const missing = [...parameters.keys()].filter((name) => !found.has(name));
+  const zeros = absentBiases(parameters, found);
+  const missing = [...parameters.keys()].filter((name) => !found.has(name) && !zeros.includes(name));
   const replaced = newHead ? replacedHead(parameters, found) : [];
   const differences = [...found]
     .filter(([name, entry]) => !replaced.includes(name) && !fits(parameters.get(name) as ParameterSpec, entry))
@@ -92,6 +93,8 @@ export function matchWeights(source: WeightSource, layers: readonly Layer[], opt
       for await (const chunk of source.chunks(new Set(canonical.keys()), signal)) {
         yield { ...chunk, name: canonical.get(chunk.name) as string };
       }
+      for (const name of zeros)
+        yield { name, offset: 0, data: new Float32Array(numel(parameters.get(name)?.shape ?? [])) };
     },
   };
 }
@@ -110,6 +113,20 @@ function findAll(
     else if (!isBatchCount(entry.name)) unexpected.push(entry);
   }
   return { found, unexpected };
+}
+
+/** Biases of layers whose weights are there: layers that were made without a bias, which is one of zeros. */
+function absentBiases(
+  parameters: ReadonlyMap<string, ParameterSpec>,
+  found: ReadonlyMap<string, WeightEntry>,
+): string[] {
+  return [...parameters.keys()].filter((name) => {
+    const weight = parameters.get(name.replace(/\.bias$/, '.weight'));
+    // A batch norm's weight has one dimension: without weight and bias it is another network.
+    return (
+      name.endsWith('.bias') && !found.has(name) && (weight?.shape.length ?? 0) > 1 && found.has(weight?.name ?? '')
+    );
+  });
 }
 
 /** Whether a tensor has a parameter's shape, or is a linear layer's weight written as a convolution's, as timm does. */

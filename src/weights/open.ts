@@ -1,13 +1,14 @@
 import { abortable } from '../abort.js';
 import { type ByteSource, openBytes, type WeightsInput } from './bytes/bytes.js';
 import { PRECISION_KEY } from './metadata.js';
+import { namingOf, toCanonical } from './naming.js';
 import { type OpenOptions, openSafetensors } from './safetensors/open.js';
 import type { WeightSource } from './source.js';
 
 /** As many bytes as tell the formats apart. */
 const START_BYTES = 16;
-/** And for a zip archive the name of its first entry. */
-const ZIP_START_BYTES = 512;
+/** And for what is not plainly safetensors: a zip archive's first name, and the mark of a tar. */
+const LONG_START_BYTES = 512;
 
 /**
  * Opens a weights file and reads what is in it, but no values. The format is recognised by the first bytes:
@@ -22,28 +23,37 @@ const ZIP_START_BYTES = 512;
 export async function openWeights(input: WeightsInput, options: OpenOptions = {}): Promise<WeightSource> {
   const bytes = await openBytes(input, options.signal);
   try {
-    const start = await readStart(bytes, options.signal);
-    const all = replay(bytes, start);
-    if (isSafetensors(start)) {
-      const source = await openSafetensors(all, options);
-      if (!(PRECISION_KEY in source.metadata)) return source;
-      const { openQuantised } = await import('./quantize/open.js');
-      return openQuantised(source);
-    }
-    // On demand: most files are of the first kind, and the readers of all others are larger than the rest together.
-    const { openOther } = await import('./formats.js');
-    return await openOther(start, all, options, input);
+    const source = await openFormat(bytes, options, input);
+    const naming = namingOf(source.entries);
+    if (source.entries.every(({ name }) => (naming && toCanonical(name, naming)) !== undefined)) return source;
+    // On demand too.
+    const { withPlainNames } = await import('./rename.js');
+    return withPlainNames(source);
   } catch (error) {
     await bytes.close();
     throw error;
   }
 }
 
+async function openFormat(bytes: ByteSource, options: OpenOptions, input: WeightsInput): Promise<WeightSource> {
+  const start = await readStart(bytes, options.signal);
+  const all = replay(bytes, start);
+  if (isSafetensors(start)) {
+    const source = await openSafetensors(all, options);
+    if (!(PRECISION_KEY in source.metadata)) return source;
+    const { openQuantised } = await import('./quantize/open.js');
+    return openQuantised(source);
+  }
+  // On demand: most files are of the first kind, and the readers of all others are larger than the rest together.
+  const { openOther } = await import('./formats.js');
+  return openOther(start, all, options, input, openBytes);
+}
+
 async function readStart(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
-  const start = new Uint8Array(ZIP_START_BYTES);
+  const start = new Uint8Array(LONG_START_BYTES);
   const got = await abortable(bytes.read(start.subarray(0, START_BYTES)), signal);
-  const isZip = start[0] === 0x50 && start[1] === 0x4b && got === START_BYTES;
-  const more = isZip ? await abortable(bytes.read(start.subarray(START_BYTES)), signal) : 0;
+  const more =
+    got === START_BYTES && !isSafetensors(start) ? await abortable(bytes.read(start.subarray(START_BYTES)), signal) : 0;
   return start.subarray(0, got + more);
 }
 

@@ -57,10 +57,14 @@ describe('findPretrained', () => {
 describe('choosePretrainedFile', () => {
   test('names the formats that there are', () => {
     const choose = (): unknown => choosePretrainedFile(findPretrained('vgg19'), 'safetensors');
-    expect(choose).toThrow('format of vgg19#IMAGENET1K_V1 must be \'pth\', got "safetensors"');
+    expect(choose).toThrow("format of vgg19#IMAGENET1K_V1 must be 'pth', got 'safetensors'");
   });
 
   test.each([
+    { name: ['vgg16.pth'] as never },
+    { sha256: ['8a719046'] as never },
+    { url: new URL('https://a/b') as never },
+    { size: '5' as never },
     { name: '../vgg16.pth' },
     { name: '/etc/vgg16.pth' },
     { name: '.pth' },

@@ -6,6 +6,8 @@ export interface PngParts {
   /** Color type: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA. Default 0. */
   readonly type?: number;
   readonly bitDepth?: number;
+  readonly interlaced?: boolean;
+  readonly palette?: Uint8Array | undefined;
   /** Chunks between the header and the data. */
   readonly between?: Uint8Array;
 }
@@ -20,11 +22,12 @@ export function chunk(type: string, data: Uint8Array): Buffer {
 
 /** A PNG that claims a size. */
 export function png(width: number, height: number, parts: PngParts): Uint8Array<ArrayBuffer> {
-  const { data, type = 0, bitDepth = 8, between = new Uint8Array() } = parts;
-  const header = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, bitDepth, type, 0, 0, 0]);
+  const { data, type = 0, bitDepth = 8, interlaced, palette, between = new Uint8Array() } = parts;
+  const header = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, bitDepth, type, 0, 0, interlaced ? 1 : 0]);
   header.writeUInt32BE(width, 0);
   header.writeUInt32BE(height, 4);
   const signature = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
   const end = chunk('IEND', Buffer.alloc(0));
-  return new Uint8Array(Buffer.concat([signature, chunk('IHDR', header), between, chunk('IDAT', data), end]));
+  const colors = palette ? chunk('PLTE', palette) : Buffer.alloc(0);
+  return new Uint8Array(Buffer.concat([signature, chunk('IHDR', header), between, colors, chunk('IDAT', data), end]));
 }

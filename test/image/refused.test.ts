@@ -137,6 +137,18 @@ describe('INVALID_IMAGE', () => {
     await refused(() => decodeImage(file), 'INVALID_IMAGE', message);
   });
 
+  test.each(['zTXt', 'iTXt', 'iCCP'])('deflated megabytes in %s chunks are not inflated', async (type) => {
+    const texts = deflateSync(Buffer.alloc(7_900_000, 65));
+    const content = Buffer.concat([Buffer.from(type === 'iTXt' ? 'key\0\x01\0\0\0' : 'key\0\0'), texts]);
+    const rows = deflateSync(Buffer.alloc(10 * 10));
+    const file = makePng(9, 10, { data: rows, between: repeat(chunk(type, content), 300) });
+    const before = process.resourceUsage().maxRSS;
+    const elapsed = stopwatch();
+    await decodeImage(file);
+    expect(elapsed()).toBeLessThan(2000);
+    expect(process.resourceUsage().maxRSS - before).toBeLessThan(200_000);
+  });
+
   test('a walk over stuffed bytes gives the thread back', async () => {
     // 24 MiB, each second byte of which has to be looked at.
     const stuffed = repeat(Uint8Array.of(0xff, 0), 12 * 2 ** 20);

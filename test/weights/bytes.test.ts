@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { Tensor } from '../../src/tensor.js';
 import type { WeightsInput } from '../../src/weights/bytes/bytes.js';
 import type { LoadProgress } from '../../src/weights/bytes/progress.js';
+import { redactUrls } from '../../src/weights/bytes/redact.js';
 import { openWeights } from '../../src/weights/open.js';
 import { saveFile } from '../../src/weights/save-file.js';
 import { saveSafetensors } from '../../src/weights/write.js';
@@ -141,7 +142,11 @@ describe('every kind of input', () => {
     const bytes = file.slice();
     const source = await openWeights(bytes);
     structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
-    await expect(readAll(source)).rejects.toMatchObject({ code: 'INVALID_WEIGHTS_FILE' });
+    await expect(readAll(source)).rejects.toMatchObject({
+      code: 'IO',
+      message: expect.stringContaining('detached or resized while they were read'),
+    });
+    await expect(openWeights(bytes.buffer)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
 
     const shrinking = join(folder, 'shrinking');
     writeFileSync(shrinking, file);
@@ -151,6 +156,93 @@ describe('every kind of input', () => {
       code: 'INVALID_WEIGHTS_FILE',
       message: expect.stringContaining('ends early at byte 5000'),
     });
+  });
+});
+
+describe('inputs that lie', () => {
+  const blobOf = (give: (from: number, to: number) => unknown, size: number = file.length): Blob =>
+    ({
+      size,
+      slice: (from: number, to: number) => ({ arrayBuffer: async () => give(from, to) }),
+      arrayBuffer() {},
+    }) as never;
+  const exact = (from: number, to: number): ArrayBuffer => file.slice(from, to).buffer;
+  test.each<[string, Blob, string]>([
+    ['gives more', blobOf((from, to) => exact(from, to + 9)), 'IO'],
+    ['gives less', blobOf((from, to) => exact(from, Math.max(from, to - 1))), 'IO'],
+    ['gives no buffer', blobOf(() => 1e9), 'IO'],
+    ['gives nothing', blobOf(() => undefined), 'IO'],
+    ['has no size', blobOf(exact, Number.NaN), 'INVALID_ARGUMENT'],
+    ['is longer than it says', blobOf(exact, file.length - 1), 'INVALID_WEIGHTS_FILE'],
+  ])('a Blob that %s', async (_, blob, code) => {
+    await expect(read(blob)).rejects.toMatchObject({ name: 'VGGNetError', code });
+  });
+
+  test('a stream whose chunk is detached while it is read', async () => {
+    const chunk = file.slice();
+    const source = await openWeights(
+      new ReadableStream({
+        start(controller) {
+          controller.enqueue(chunk);
+          controller.close();
+        },
+      }),
+    );
+    structuredClone(chunk.buffer, { transfer: [chunk.buffer] });
+    await expect(readAll(source)).rejects.toMatchObject({ code: 'IO', message: expect.stringContaining('detached') });
+  });
+
+  test.each<[string, unknown]>([
+    ['gives nothing', { read: async () => undefined }],
+    [
+      'throws',
+      {
+        read() {
+          throw new Error('no');
+        },
+      },
+    ],
+    ['is none', undefined],
+  ])('a stream whose reader %s', async (_, reader) => {
+    const stream = { getReader: () => Object.assign(reader as object, { cancel: async () => {} }) };
+    await expect(read(stream as never)).rejects.toMatchObject({ name: 'VGGNetError' });
+  });
+
+  test('an async callback that rejects is a typed error', async () => {
+    const onProgress = async (): Promise<void> => {
+      throw new Error('mine');
+    };
+    const source = await openWeights(file.slice(), { onProgress: onProgress as never });
+    await expect(readAll(source)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: 'onProgress failed: mine',
+    });
+  });
+});
+
+describe('secrets of URLs', () => {
+  test.each([
+    ['https://u:SECRET@example.org/w.pth?sig=SECRET#SECRET', 'https://example.org/w.pth'],
+    ['fetch of ftp://a@b:SECRET@host failed', 'fetch of ftp://host failed'],
+    ["'http://[bad?sig=SECRET' is no URL", "'http://[bad' is no URL"],
+    ['https://host/a@b/c', 'https://host/a@b/c'],
+    ['no URL at all?', 'no URL at all?'],
+  ])('%s', (text, shown) => {
+    expect(redactUrls(text)).toBe(shown);
+  });
+
+  test('are in no message', async () => {
+    const urls = [
+      `${origin}/missing?sig=SECRET`,
+      origin.replace('//', '//u:SECRET@') + '/missing',
+      'ftp://u:SECRET@h/x?k=SECRET',
+      'http://[x?k=SECRET',
+    ];
+    for (const url of urls) {
+      const error: unknown = await openWeights(url).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: 'IO' });
+      expect(String(error)).not.toContain('SECRET');
+    }
   });
 });
 

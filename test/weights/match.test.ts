@@ -61,7 +61,7 @@ describe('matchWeights', () => {
 
   test('strict lists all differences', () => {
     const shapes = shapesOf();
-    shapes.delete('features.0.bias');
+    shapes.delete('features.1.bias');
     shapes.delete('features.5.running_var');
     shapes.set('features.4.weight', [8, 4, 5, 5]);
     shapes.set('classifier.6.bias', [7]);
@@ -71,7 +71,7 @@ describe('matchWeights', () => {
     expect(error.code).toBe('WEIGHTS_MISMATCH');
     expect(error.message.split('\n  ')).toEqual([
       'These weights belong to another network; 5 differences:',
-      "'features.0.bias': expected shape [4], got no such tensor",
+      "'features.1.bias': expected shape [4], got no such tensor",
       "'features.5.running_var': expected shape [8], got no such tensor",
       "'features.4.weight': expected shape [8, 4, 3, 3], got [8, 4, 5, 5]",
       "'classifier.6.bias': expected shape [5], got [7]",
@@ -89,10 +89,10 @@ describe('matchWeights', () => {
 
   test('strict: false allows missing and unexpected tensors, not another shape', () => {
     const shapes = shapesOf();
-    shapes.delete('features.0.bias');
+    shapes.delete('features.1.bias');
     shapes.set('aux.weight', [2, 2]);
     const match = matchWeights(sourceOf(shapes), layers, { strict: false });
-    expect(match).toMatchObject({ missing: ['features.0.bias'], unexpected: ['aux.weight'], replaced: [] });
+    expect(match).toMatchObject({ missing: ['features.1.bias'], unexpected: ['aux.weight'], replaced: [] });
     shapes.set('features.4.weight', [8, 4, 5, 5]);
     const error = errorOf(() => matchWeights(sourceOf(shapes), layers, { strict: false }));
     expect(error.message).toContain('1 difference:\n  ');
@@ -163,12 +163,12 @@ describe('matchWeights', () => {
 describe('completeStream', () => {
   test('joins the file and random values', async () => {
     const shapes = shapesOf('timm', '', createLayers({ ...config, numClasses: 9 }));
-    shapes.delete('features.0.bias');
+    shapes.delete('features.1.bias');
     const file = saveSafetensors(
       Object.fromEntries([...shapes].map(([name, shape], i) => [name, Tensor.randn(shape, { seed: i })])),
     );
     const match = matchWeights(await openWeights(file), layers, { strict: false });
-    const lacking = ['features.0.bias', 'classifier.6.weight', 'classifier.6.bias'];
+    const lacking = ['features.1.bias', 'classifier.6.weight', 'classifier.6.bias'];
     expect([...match.missing, ...match.replaced]).toEqual(lacking);
     const init = { init: 'pytorch', seed: 4 } as const;
     const all = await collect(completeStream(match, initSource(config, { ...init, only: new Set(lacking) })));
@@ -190,12 +190,12 @@ describe('completeStream', () => {
 
   test('says what is missing when there is nothing to fill with', async () => {
     const shapes = shapesOf();
-    shapes.delete('features.0.bias');
+    shapes.delete('features.1.bias');
     const source = sourceOf(shapes);
     const stream = completeStream(matchWeights(source, layers, { strict: false }));
     await expect(collect(stream)).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
-      message: expect.stringContaining("'features.0.bias'"),
+      message: expect.stringContaining("'features.1.bias'"),
     });
   });
 

@@ -1,7 +1,6 @@
 import { VGGNet } from 'vggnet';
 import glyphs from 'vggnet/models/glyphs.safetensors';
 import { createHandler } from 'vggnet/serve';
-import { decode } from './decode.js';
 
 /** Lives as long as the isolate, and the model with it. */
 let handler;
@@ -16,7 +15,7 @@ async function loadModel({ WEIGHTS, WEIGHTS_KEY }) {
 // biome-ignore lint/style/noDefaultExport: edge workers are written so
 export default {
   fetch(request, env, context) {
-    handler ??= createHandler(() => loadModel(env), { decode, maxDelay: 0, token: env.TOKEN });
+    handler ??= createHandler(() => loadModel(env), { maxDelay: 0, token: env.TOKEN });
     const response = handler.fetch(request);
     // Requests share forwards: one that others wait for goes on when its own client has gone.
     context.waitUntil(response);

@@ -5,14 +5,20 @@ import type { ViewEntry } from '../bytes/view.js';
 import { quoteName } from '../safetensors/header.js';
 
 /*
- * Keras's VGG: `block1_conv1/kernel` and `/bias`, `fc1`, `fc2` and `predictions`, with ':0' behind and a model's name
- * before or not. Kernels are (height, width, in, out), dense ones (in, out), and fc1 reads a grid flattened as
- * (height, width, channels), where PyTorch's reads (channels, height, width). The values stay where they are: only
- * the order in which they are read is another.
+ * Keras's VGG: `block1_conv1/kernel` and `/bias`, `fc1`, `fc2` and `predictions`, with ':0' behind, folders before, dots
+ * or underscores between, or `vars/0` and `vars/1`, or not; and the same network as TensorFlow's tutorials and TF-Slim
+ * call it, `conv1_1_W` and `fc6/weights`. Kernels are (height, width, in, out), dense ones (in, out), and fc1 reads a
+ * grid flattened as (height, width, channels), where PyTorch's reads (channels, height, width). The values stay where
+ * they are: only the order in which they are read is another.
  */
 
-const NAME = /^(?:[^/]+\/)*?(block(\d{1,2})_conv(\d{1,2})|fc1|fc2|predictions)\/(?:\1\/)?(kernel|bias)(?::0)?$/;
+const NAME =
+  /^(?:[^/]+\/)*?(block(\d{1,2})_conv(\d{1,2})|conv(\d{1,2})_(\d{1,2})|fc[12678]|predictions)(?:\/\1)?[/._](?:vars\/)?(kernel|bias|weights|biases|W|b|0|1)(?::0)?$/;
+const KERNELS: ReadonlySet<string> = new Set(['kernel', 'weights', 'W', '0']);
+/** Of the optimizer. */
+const COUNTERS = /(?:^|\/)(?:iterations?|learning_rate|decay)(?::0)?$/;
 const LINEAR = ['fc1', 'fc2', 'predictions'] as const;
+const OTHER_NAMES: Readonly<Record<string, (typeof LINEAR)[number]>> = { fc6: 'fc1', fc7: 'fc2', fc8: 'predictions' };
 const CANONICAL = ['classifier.0', 'classifier.3', 'classifier.6'] as const;
 
 interface Part {
@@ -35,17 +41,21 @@ export function fromKeras(entries: readonly ViewEntry[], label: string): ViewEnt
   for (const entry of entries) {
     const match = NAME.exec(entry.name);
     if (!match) {
-      others.push(entry);
+      if (!COUNTERS.test(entry.name)) others.push(entry);
       continue;
     }
-    const [, layer = '', block = '0', index = '0', key] = match;
+    const [, found = '', kerasBlock, kerasIndex, block = kerasBlock ?? '0', index = kerasIndex ?? '0', word = ''] =
+      match;
+    const key = KERNELS.has(word) ? 'kernel' : 'bias';
+    const layer = OTHER_NAMES[found] ?? found;
     const id = `${layer}/${key}`;
     if (parts.has(id)) {
       throw new VGGNetError('INVALID_WEIGHTS_FILE', `${label}: two arrays are ${quoteName(id)}`);
     }
-    parts.set(id, { entry, layer, block: Number(block), index: Number(index), key: key as Part['key'] });
+    parts.set(id, { entry, layer, block: Number(block), index: Number(index), key });
   }
-  if (parts.size === 0) return undefined;
+  // Biases alone are another scheme's, whose weights are called `weight` and lie as PyTorch's.
+  if (![...parts.values()].some(({ key }) => key === 'kernel')) return undefined;
   const paths = convPaths([...parts.values()]);
   const channels = lastChannels([...parts.values()]);
   return [

@@ -15,6 +15,8 @@ export interface NpyHeader {
   readonly dtype: string;
   /** Bytes of an element. */
   readonly width: number;
+  /** The highest byte of an element comes first. */
+  readonly bigEndian: boolean;
   /** Bytes before the values. */
   readonly dataStart: number;
 }
@@ -110,12 +112,11 @@ function parseShape(text: string, fail: Fail): readonly number[] {
   });
 }
 
-function readDescr(descr: string, fail: Fail): { dtype: string; width: number } {
+function readDescr(descr: string, fail: Fail): Pick<NpyHeader, 'dtype' | 'width' | 'bigEndian'> {
   const match = /^([<>|=])([a-zA-Z])(\d{1,6})$/.exec(descr);
   if (descr === '|O' || descr === 'O') fail('it has Python objects, which are not read');
   if (!match) return fail(`its dtype ${quoteName(descr)} is not known`);
   const [, order, kind = '', size = ''] = match;
   const width = Number(size) * (kind === 'U' ? 4 : 1);
-  if (order === '>' && width > 1) fail(`expected values in little-endian order, got ${quoteName(descr)}`);
-  return { dtype: DTYPES[`${kind}${size}`] ?? descr, width };
+  return { dtype: DTYPES[`${kind}${size}`] ?? descr, width, bigEndian: order === '>' && width > 1 };
 }

@@ -85,6 +85,18 @@ function viewOf(array: NpzArray): ViewEntry {
   return { name: array.entry.name.slice(0, -SUFFIX.length), shape, dtype, layout };
 }
 
+/** Values with their lowest byte first. They are read whole. */
+function swapped(data: DataReader, width: number): DataReader {
+  return {
+    async read(into) {
+      const got = await data.read(into);
+      for (let at = 0; at + width <= got; at += width) into.subarray(at, at + width).reverse();
+      return got;
+    },
+    skip: (count) => data.skip(count),
+  };
+}
+
 async function* visit(
   cursor: ByteCursor,
   array: NpzArray,
@@ -95,7 +107,7 @@ async function* visit(
   try {
     const whole = checked(unpacked ?? limited(cursor, entry.size));
     await whole.read(new Uint8Array(header.dataStart));
-    yield { storage: array, data: whole };
+    yield { storage: array, data: header.bigEndian ? swapped(whole, header.width) : whole };
     // What nobody read counts for the checksum, and the end of what is unpacked shows only by reading on.
     await whole.skip(byteLength + 1);
     if (whole.crc() !== entry.crc) cursor.fail(damaged(array.label, whole.crc(), entry.crc));

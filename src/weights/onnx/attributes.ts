@@ -67,7 +67,9 @@ export class Attributes {
   constructor(node: OnnxNode, fail: (what: string) => never) {
     this.#node = node;
     this.#fail = fail;
-    const known = Object.hasOwn(KNOWN, node.op) ? (KNOWN[node.op] as Readonly<Record<string, Kind>>) : {};
+    // An operator that is not read is refused by itself.
+    if (!Object.hasOwn(KNOWN, node.op)) return;
+    const known = KNOWN[node.op] as Readonly<Record<string, Kind>>;
     for (const [name, attribute] of node.attributes) {
       const kind = Object.hasOwn(known, name) ? known[name] : undefined;
       if (kind === undefined) {

@@ -138,10 +138,10 @@ class Walk {
   /** Takes one node, and gives the value that it makes. */
   #step(node: OnnxNode, value: string): string {
     const at = attributesOf(node);
-    if (node.inputs[0] !== value && node.op !== 'Add') {
+    if (node.inputs[0] !== value && !NORMALIZING.has(node.op)) {
       differ(`${describe(node)}: expected ${quoteName(value)} as its first input`);
     }
-    const most = MAX_INPUTS.get(node.op) ?? 1;
+    const most = NORMALIZING.has(node.op) ? 2 : (MAX_INPUTS.get(node.op) ?? 1);
     if (node.inputs.length > most)
       differ(`${describe(node)}: expected at most ${most} inputs, got ${node.inputs.length}`);
     switch (node.op) {

@@ -1,6 +1,6 @@
 import { VGGNetError } from '../../errors.js';
 import { nodeFs } from '../../platform/node.js';
-import { openBytes, type WeightsInput } from '../bytes/bytes.js';
+import type { ByteSource, WeightsInput } from '../bytes/bytes.js';
 import { ByteCursor } from '../bytes/cursor.js';
 import { spool } from '../bytes/spool.js';
 import { quoteName } from '../safetensors/header.js';
@@ -9,12 +9,17 @@ import type { OpenExternal } from './open.js';
 /** Values that an ONNX file keeps in files beside it: one file, or each by its relative path. */
 export type ExternalData = WeightsInput | Readonly<Record<string, WeightsInput>>;
 
+/** As `openBytes`. */
+export type OpenBytes = (input: WeightsInput, signal: AbortSignal | undefined) => Promise<ByteSource>;
+
 /**
  * Finds the files beside a model: those that the caller gave, or those in the model's folder.
  * @param model where the model came from
+ * @param open opens a file; given, since what loads this file on demand has it
  */
 export function externalOpener(
   model: WeightsInput,
+  open: OpenBytes,
   { externalData, signal }: { externalData?: ExternalData | undefined; signal?: AbortSignal | undefined },
 ): OpenExternal {
   return async (location) => {
@@ -26,7 +31,7 @@ export function externalOpener(
         `The model's values are in ${quoteName(location)}, a file beside it. Give that file by the option externalData`,
       );
     }
-    const bytes = await openBytes(input, signal);
+    const bytes = await open(input, signal);
     return new ByteCursor(bytes.seek ? bytes : await spool(bytes, { signal }), { signal });
   };
 }

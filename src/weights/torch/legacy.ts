@@ -21,7 +21,9 @@ const COUNT_BYTES = 8;
 /** @throws VGGNetError `INVALID_WEIGHTS_FILE` */
 export async function openTorchLegacy(cursor: ByteCursor, { key }: TorchOptions = {}): Promise<StorageSource> {
   if ((await readPickle(cursor, PLAIN)) !== MAGIC) {
-    cursor.fail('expected a PyTorch checkpoint, got a pickle without its magic number');
+    cursor.fail(
+      'expected a PyTorch checkpoint, got a pickle without its magic number; save weights by torch.save, and NumPy arrays by numpy.savez',
+    );
   }
   const version = await readPickle(cursor, PLAIN);
   if (version !== VERSION)

@@ -359,7 +359,9 @@ class Machine {
   }
 
   #pop(): PickleValue {
-    return this.#popMany(1)[0] as PickleValue;
+    const value = this.#top();
+    this.#stack.pop();
+    return value;
   }
 
   #popToMark(): PickleValue[] {
@@ -373,9 +375,8 @@ class Machine {
   }
 
   #top(): PickleValue {
-    const value = this.#pop();
-    this.#stack.push(value);
-    return value;
+    if (this.#stack.length <= (this.#marks.at(-1) ?? 0)) this.#fail('the stack is empty');
+    return this.#stack.at(-1) as PickleValue;
   }
 
   #append(items: readonly PickleValue[]): void {

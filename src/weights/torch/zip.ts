@@ -61,7 +61,9 @@ function checkByteOrder(cursor: ByteCursor, name: string, bytes: Uint8Array): vo
 
 function refuseScript(cursor: ByteCursor, name: string, root: string): void {
   if (name === `${root}constants.pkl`) {
-    cursor.fail(`this is a TorchScript program (it has ${quoteName(name)}); save the model's state_dict instead`);
+    cursor.fail(
+      `this is a TorchScript program (it has ${quoteName(name)}); save its weights by torch.save(torch.jit.load("model.pt").state_dict(), "weights.pth")`,
+    );
   }
 }
 
@@ -73,8 +75,8 @@ async function openSeekable(cursor: ByteCursor, options: TorchOptions): Promise<
     return cursor.fail(`expected one ${PICKLE} in a PyTorch checkpoint, got ${pickles.length}`);
   }
   const root = rootOf(pickle);
+  for (const name of byName.keys()) refuseScript(cursor, name, root);
   for (const { name, method, compressedSize, size } of byName.values()) {
-    refuseScript(cursor, name, root);
     checkStored(cursor, name, method);
     if (size !== compressedSize)
       cursor.fail(`entry ${quoteName(name)} is stored, and has two sizes, ${size} and ${compressedSize}`);
