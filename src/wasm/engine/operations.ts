@@ -18,7 +18,7 @@ import {
 } from '../plan/args.js';
 import { BYTES, valueBytes } from '../plan/layout.js';
 import { EXPANDED, SCRATCH } from '../plan/memory.js';
-import type { KernelCall, PlacedValue } from '../plan/plan.js';
+import type { KernelCall, PlacedValue, Winograd } from '../plan/plan.js';
 import type { Heap } from './heap.js';
 import type { Parameters } from './parameters.js';
 
@@ -87,7 +87,7 @@ export class Operations {
         this.#batchNorm2d(layer, step, input, options.mode);
         break;
       case 'maxPool2d':
-        this.#parallel(kernels.MAX_POOL2D, [MAX_POOL2D], {
+        this.parallel(kernels.MAX_POOL2D, [MAX_POOL2D], {
           input: from,
           output: to,
           images: n,
@@ -142,23 +142,15 @@ export class Operations {
       scratch: this.#buffers.scratch,
     };
     if (winograd) {
-      const { size, block, together } = winograd;
-      const { threadBytes, inPoint, outPoint } = winograd.workspace;
-      this.#parallel(kernels.WINOGRAD, [EPILOGUE, CONVOLUTION, WINOGRAD], {
+      this.parallel(kernels.WINOGRAD, [EPILOGUE, CONVOLUTION, WINOGRAD], {
         ...common,
+        ...winogradArgs(winograd, input.shape),
         weights: transformed as number,
         direct: weight,
         workspace,
-        size,
-        block,
-        tiles: tileCount(size, images, height, width),
-        together: Number(together),
-        threadBytes,
-        inPoint,
-        outPoint,
       });
     } else if (int8) {
-      this.#parallel(kernels.CONV2D_INT8, [EPILOGUE, CONVOLUTION, CONV2D_INT8], {
+      this.parallel(kernels.CONV2D_INT8, [EPILOGUE, CONVOLUTION, CONV2D_INT8], {
         ...common,
         weightScales: weightScales as number,
         maxima: workspace,
@@ -166,7 +158,7 @@ export class Operations {
         range: layer.inputRange ?? 0,
       });
     } else {
-      this.#parallel(kernels.CONV2D, [EPILOGUE, CONVOLUTION], common);
+      this.parallel(kernels.CONV2D, [EPILOGUE, CONVOLUTION], common);
     }
   }
 
@@ -178,7 +170,7 @@ export class Operations {
     // Of its scratch the kernel uses four vectors of sums per image, and four rows of weights.
     const most = Math.floor((SCRATCH - EXPANDED) / 64);
     for (let first = 0; first < images; first += most) {
-      this.#parallel(this.#kernels.LINEAR, [LINEAR], {
+      this.parallel(this.#kernels.LINEAR, [LINEAR], {
         input: this.#heap.addressOf(input) + first * inFeatures * BYTES,
         output: this.#heap.addressOf(output) + first * outFeatures * BYTES,
         weights: weight,
@@ -228,7 +220,7 @@ export class Operations {
   }
 
   /** Runs an operation on all threads. */
-  #parallel<Description extends string>(
+  parallel<Description extends string>(
     operation: WebAssembly.Global,
     descriptions: readonly Description[],
     values: StructValues<Description>,
@@ -237,4 +229,15 @@ export class Operations {
     writeStruct(this.#heap.memory, args, descriptions, values);
     this.#kernels.parallel(operation.value, args, control, threads);
   }
+}
+
+/** The arguments of Winograd's method for an input of a shape, without addresses. */
+export function winogradArgs(
+  { size, block, together, workspace }: Winograd,
+  shape: readonly number[],
+): Omit<StructValues<typeof WINOGRAD>, 'direct' | 'workspace'> {
+  const [images = 0, , height = 0, width = 0] = shape;
+  const { threadBytes, inPoint, outPoint } = workspace;
+  const tiles = tileCount(size, images, height, width);
+  return { size, block, tiles, together: Number(together), threadBytes, inPoint, outPoint };
 }

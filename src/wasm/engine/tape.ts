@@ -2,9 +2,13 @@ import type { RunOptions } from '../../backend.js';
 import { VGGNetError } from '../../errors.js';
 import { type BackwardStep, backwardSteps, INPUT, type ReluRule, tapeDropped } from '../../program/gradient.js';
 import { allocate, type TensorData } from '../../tensor.js';
-import { BYTES, type Value } from '../plan/layout.js';
-import { gradientValue, type TapePlan, type TapeStep } from '../plan/tape.js';
-import { BackwardOperations, type Gradient } from './backward-operations.js';
+import { BYTES, valueBytes } from '../plan/layout.js';
+import type { PlacedValue } from '../plan/plan.js';
+import type { TapePlan, TapeStep } from '../plan/tape.js';
+import { BackwardContext, type Gradient } from './backward/context.js';
+import { gram, gramBackward } from './backward/gram.js';
+import { BackwardOperations } from './backward/operations.js';
+import { maxPool2dArgmax } from './backward/pool.js';
 import { type EngineParts, type RunControl, readValue } from './engine.js';
 import { Gradients } from './gradients.js';
 
@@ -30,14 +34,12 @@ interface Tape {
 export class TapeEngine {
   readonly #parts: EngineParts;
   readonly #gradients: Gradients;
-  readonly #backward: BackwardOperations;
   #tape: Tape | undefined;
 
   /** @param trained names of the parameters that get gradients */
   constructor(parts: EngineParts, trained: ReadonlySet<string>) {
     this.#parts = parts;
     this.#gradients = new Gradients(parts, trained);
-    this.#backward = new BackwardOperations(parts, this.#gradients);
   }
 
   /** Another run begins. */
@@ -97,18 +99,18 @@ export class TapeEngine {
     this.#gradients.clear();
   }
 
-  /** G = X Xᵀ for each image: a linear layer whose weights are its input. */
+  /** G = X Xᵀ for each image. */
   gram({ data, shape }: TensorData): TensorData {
     const [n = 0, c = 0, h = 0, w = 0] = shape;
     const out = { data: allocate([n, c, c]), shape: [n, c, c] };
     for (let image = 0; image < n; image++) {
       const x = data.subarray(image * c * h * w, (image + 1) * c * h * w);
-      out.data.set(this.#backward.gram(x, c, h * w, this.#free()), image * c * c);
+      out.data.set(gram(this.#parts, x, c, h * w, this.#free()), image * c * c);
     }
     return out;
   }
 
-  /** dX = (dG + dGᵀ) X for each image: the gradient of the input of a linear layer with the weights X. */
+  /** dX = (dG + dGᵀ) X for each image. */
   gramBackward({ data, shape }: TensorData, cotangent: TensorData): TensorData {
     const [n = 0, c = 0, h = 0, w = 0] = shape;
     const out = { data: allocate(shape), shape };
@@ -117,7 +119,7 @@ export class TapeEngine {
       const x = data.subarray(at, at + c * h * w);
       const dg = cotangent.data.subarray(image * c * c, (image + 1) * c * c);
       const both = dg.map((value, i) => value + (dg[(i % c) * c + Math.floor(i / c)] as number));
-      out.data.set(this.#backward.gramBackward(both, x, c, h * w, this.#free()), at);
+      out.data.set(gramBackward(this.#parts, both, x, c, h * w, this.#free()), at);
     }
     return out;
   }
@@ -130,11 +132,17 @@ export class TapeEngine {
   #compute({ call, copies, argmax }: TapeStep, options: RunOptions): void {
     const { operations } = this.#parts;
     const { input, output, step } = call;
-    if (copies) this.#backward.copy(input, output);
-    if (argmax !== undefined) this.#backward.maxPool2dArgmax(input, output, argmax);
+    if (copies) this.#copy(input, output);
+    if (argmax !== undefined) maxPool2dArgmax(this.#parts, input, output, argmax);
     else if (step || input.offset !== output.offset) {
       operations.compute(copies ? { ...call, input: { ...input, offset: output.offset } } : call, options);
     }
+  }
+
+  #copy(from: PlacedValue, to: PlacedValue): void {
+    const { heap } = this.#parts;
+    const start = heap.addressOf(from) / BYTES;
+    heap.f32.copyWithin(heap.addressOf(to) / BYTES, start, start + valueBytes(from) / BYTES);
   }
 
   async #walk(tape: Tape, request: BackwardData, control: RunControl): Promise<Map<string, TensorData>> {
@@ -142,12 +150,12 @@ export class TapeEngine {
     const { plan, options } = tape;
     const names = { cotangents: request.cotangents.map(({ name }) => name), wrt: request.wrt };
     const results = new Map<string, TensorData>();
-    const operations = this.#backward;
-    operations.begin(plan, options, request.reluRule);
+    const context = new BackwardContext(this.#parts, this.#gradients, plan, options, request.reluRule);
+    const operations = new BackwardOperations(context);
     let gradient: Gradient | undefined;
     for (const step of backwardSteps(layers, names, this.#gradients.trained)) {
       checkAborted(control);
-      gradient = this.#step(step, gradient, request, results, plan);
+      gradient = this.#step(step, gradient, request, results, operations);
       await control.pause();
     }
     if (request.wrt.includes(INPUT)) results.set(INPUT, this.#read(operations.read(gradient as Gradient)));
@@ -159,10 +167,9 @@ export class TapeEngine {
     later: Gradient | undefined,
     request: BackwardData,
     results: Map<string, TensorData>,
-    { layers }: TapePlan,
+    operations: BackwardOperations,
   ): Gradient {
-    const operations = this.#backward;
-    const output = gradientValue((layers[index] as TapePlan['layers'][number]).output);
+    const output = operations.outputValue(index);
     let gradient = later && operations.convert(later, output);
     if (step.cotangent) {
       const { data } = request.cotangents.find(({ name }) => name === layer.name) as { data: Float32Array };
@@ -174,7 +181,7 @@ export class TapeEngine {
     return step.inputGradient ? operations.inputGradient(layer, index, dy) : dy;
   }
 
-  #read(value: Value & { readonly offset: number }): TensorData {
+  #read(value: PlacedValue): TensorData {
     const { heap } = this.#parts;
     const data = allocate(value.shape);
     readValue(heap.f32, heap.addressOf(value), value, data);
