@@ -1,11 +1,11 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { imageToTensor } from '../image/preprocess.js';
-import { usualShape } from '../model/config.js';
 import { withPrecision } from '../model/precision.js';
 import type { VGGNet } from '../model.js';
 import { isWeighted } from '../program/layers.js';
 import { PRECISIONS, type Precision } from '../program/precision.js';
+import { usualShape } from '../program/shape.js';
 import { normals } from '../random.js';
 import { numel, Tensor } from '../tensor.js';
 import { saveFile } from '../weights/save-file.js';
@@ -107,7 +107,7 @@ interface Inputs {
 
 async function openInputs(model: VGGNet, folder: string | undefined, signal: AbortSignal): Promise<Inputs> {
   if (folder === undefined) {
-    const shape = usualShape(model.config, model.layers);
+    const shape = usualShape(model.layers, model.config.preset?.crop);
     return {
       from: 'noise',
       count: NOISE_INPUTS,

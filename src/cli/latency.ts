@@ -1,9 +1,8 @@
 import type { DeviceInfo } from '../backend.js';
-import { usualSide } from '../model/config.js';
 import type { DeviceName } from '../model/options.js';
 import type { VGGNet } from '../model.js';
 import type { Layer } from '../program/layers.js';
-import { inferShapes } from '../program/shape.js';
+import { inferShapes, usualSide } from '../program/shape.js';
 import { Tensor } from '../tensor.js';
 import type { VGGConfig } from '../vgg.js';
 import { checkUsage } from './failure.js';
@@ -64,7 +63,7 @@ export async function measureLatency(choice: ModelChoice, options: LatencyOption
 }
 
 function shapeOf(config: VGGConfig, layers: readonly Layer[], { batch, size }: LatencyOptions): number[] {
-  const side = size ?? usualSide(config, layers);
+  const side = size ?? usualSide(layers, config.preset?.crop);
   return [batch, config.inChannels, side, side];
 }
 

@@ -1,5 +1,5 @@
-import { usualShape } from '../model/config.js';
 import { summarize } from '../model/summary.js';
+import { usualShape } from '../program/shape.js';
 import { checkUsage } from './failure.js';
 import { describeModel, parseModel } from './model.js';
 import { print, printable, printJson } from './output.js';
@@ -12,7 +12,7 @@ export interface SummaryFlags {
 /** `vggnet summary`. The network itself is not made, and no weights are read. */
 export async function summary(name: string, flags: SummaryFlags, signal: AbortSignal): Promise<number> {
   const { config, layers } = await describeModel(parseModel(name), signal);
-  const result = checkUsage(() => summarize(config, layers, flags.input ?? usualShape(config, layers)));
+  const result = checkUsage(() => summarize(config, layers, flags.input ?? usualShape(layers, config.preset?.crop)));
   if (flags.json) printJson(result);
   else print(printable(result.toString()));
   return 0;

@@ -1,8 +1,6 @@
 import { VGGNetError } from '../errors.js';
 import { defaultPreset, type ImagePreset, presetChannels, validatePreset } from '../image/preset.js';
 import { nearest } from '../nearest.js';
-import type { Layer } from '../program/layers.js';
-import { leastSide } from '../program/shape.js';
 import {
   type Architecture,
   MODEL_NAMES,
@@ -79,17 +77,6 @@ export function withImageOptions(
 
 function isString(value: unknown): boolean {
   return typeof value === 'string';
-}
-
-/** The side of the images that a network usually takes: its preset's, or 224, and no less than its pools need. */
-export function usualSide(config: VGGConfig, layers: readonly Layer[]): number {
-  return Math.max(config.preset?.crop ?? 224, leastSide(layers));
-}
-
-/** The shape of `batch` images of the usual side. */
-export function usualShape(config: VGGConfig, layers: readonly Layer[], batch = 1): number[] {
-  const side = usualSide(config, layers);
-  return [batch, config.inChannels, side, side];
 }
 
 const MAX_CHANNELS = 65_536;

@@ -1,8 +1,7 @@
 import { VGGNetError } from '../errors.js';
-import { inferShapes } from '../program/shape.js';
+import { inferShapes, usualShape } from '../program/shape.js';
 import { numel } from '../tensor.js';
 import { createLayers, type VGGConfig } from '../vgg.js';
-import { usualShape } from './config.js';
 
 /** Of a layer's input and output. VGG16 has 25 MiB at 224×224, and 134 at 512×512. */
 const MAX_ACTIVATION_BYTES = 2 ** 28;
@@ -15,7 +14,7 @@ const MAX_ACTIVATION_BYTES = 2 ** 28;
 export function checkDescribed(config: VGGConfig, memoryLimit: number | undefined): void {
   if (memoryLimit !== undefined) return;
   const layers = createLayers(config);
-  const usual = usualShape(config, layers);
+  const usual = usualShape(layers, config.preset?.crop);
   const sizes = [usual, ...inferShapes(layers, usual)].map(numel);
   for (const [i, size] of sizes.entries()) {
     const bytes = (size + (sizes[i + 1] ?? 0)) * Float32Array.BYTES_PER_ELEMENT;

@@ -1,13 +1,14 @@
 import type { Backend, Executable, ParameterStream } from '../backend.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
 import { isWeighted, type Layer } from '../program/layers.js';
+import { usualShape } from '../program/shape.js';
 import type { ModelOptions, VGGConfig } from '../vgg.js';
 import { completeStream, matchWeights } from '../weights/match.js';
 import { CONFIG_KEY, decodeConfig } from '../weights/metadata.js';
 import { namingOf, toCanonical } from '../weights/naming.js';
 import type { Reopen } from '../weights/reopen.js';
 import type { StoredPrecision, WeightSource } from '../weights/source.js';
-import { resolveConfig, usualShape } from './config.js';
+import { resolveConfig } from './config.js';
 import type { LoadOptions } from './options.js';
 
 /** What a file and a network did not share, as PyTorch's `load_state_dict` reports it. Both are empty if strict. */
@@ -96,7 +97,7 @@ export async function compileModel(
   const { backend, config, layers, gradients } = target;
   const { stream, keys } = await openParameters(target, source, options);
   const once = source !== undefined && reopen === undefined;
-  const executable = await backend.compile({ layers, inputShape: usualShape(config, layers) }, stream, {
+  const executable = await backend.compile({ layers, inputShape: usualShape(layers, config.preset?.crop) }, stream, {
     signal: options.signal,
     gradients: gradients?.trained,
     reopen: once ? undefined : again,

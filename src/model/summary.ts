@@ -1,10 +1,9 @@
 import type { StepTime } from '../backend.js';
 import { isWeighted, type Layer, parametersOf } from '../program/layers.js';
-import { inferShapes } from '../program/shape.js';
+import { inferShapes, usualShape } from '../program/shape.js';
 import { formatShape, numel } from '../tensor.js';
 import type { VGGConfig } from '../vgg.js';
 import { ELEMENT_BYTES, storedTensors } from '../weights/quantize/metadata.js';
-import { usualShape } from './config.js';
 import type { Target } from './load.js';
 
 export interface LayerSummary {
@@ -17,7 +16,7 @@ export interface LayerSummary {
   readonly parameters: number;
   /** Multiply-accumulates of convolutions and linear layers. */
   readonly macs: number;
-  /** Bytes of the weights transformed for Winograd's method, which are kept beside the weights themselves. */
+  /** Bytes of the weights transformed for Winograd's method, which are kept in addition to the weights themselves. */
   readonly transformedBytes: number;
   /** Bytes of the output. */
   readonly outputBytes: number;
@@ -52,7 +51,7 @@ const BYTES = 4;
 
 /** The summary of a network on its device. @throws VGGNetError `INVALID_SHAPE` */
 export function summaryOf({ config, layers, backend }: Target, inputShape?: readonly number[]): ModelSummary {
-  const usual = usualShape(config, layers);
+  const usual = usualShape(layers, config.preset?.crop);
   const derived = backend.derivedBytes?.({ layers, inputShape: usual });
   return summarize(config, layers, inputShape ?? usual, derived);
 }

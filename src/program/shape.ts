@@ -57,6 +57,23 @@ export function leastSide(layers: readonly Layer[]): number {
   return 2 ** layers.filter((layer) => layer.op === 'maxPool2d').length;
 }
 
+/**
+ * The side of the images that a network usually takes, and no less than its pools need.
+ * @param crop the side of its preset's images, if that has one. Default 224.
+ */
+export function usualSide(layers: readonly Layer[], crop?: number | null): number {
+  return Math.max(crop ?? 224, leastSide(layers));
+}
+
+/** The shape of one usual input. */
+export function usualShape(layers: readonly Layer[], crop?: number | null): number[] {
+  const first = layers[0] as Layer;
+  if (first.op === 'linear') return [1, first.inFeatures];
+  const conv = layers.find((layer) => layer.op === 'conv2d');
+  const side = usualSide(layers, crop);
+  return [1, conv?.inChannels ?? 1, side, side];
+}
+
 function checkSizes(shape: readonly number[]): readonly number[] {
   checkShape(shape);
   if (shape[0] === 0) {

@@ -1,7 +1,7 @@
 import type { Program } from '../../backend.js';
 import { VGGNetError } from '../../errors.js';
 import type { Layer } from '../../program/layers.js';
-import { leastSide } from '../../program/shape.js';
+import { usualShape } from '../../program/shape.js';
 import {
   type Algorithm,
   canRunInInt8,
@@ -67,7 +67,7 @@ export function chooseAlgorithms(
   { winograd, threads, memoryLimit, int8 = 'none', gradientBytes }: MemoryOptions,
 ): Algorithm[] {
   const { layers } = program;
-  const shape = usualShape(program);
+  const shape = program.inputShape ?? usualShape(layers);
   const limit = Math.min(memoryLimit ?? MAX_BYTES, MAX_BYTES);
   const outputs = [(layers.at(-1) as Layer).name];
   const bytesFor = (algorithms: readonly Algorithm[]): number => {
@@ -158,16 +158,4 @@ function findCandidates(
     }
   }
   return found;
-}
-
-/** The usual side of a VGG network's inputs. */
-const USUAL_SIDE = 224;
-
-function usualShape({ layers, inputShape }: Program): readonly number[] {
-  if (inputShape) return inputShape;
-  const first = layers[0] as Layer;
-  if (first.op === 'linear') return [1, first.inFeatures];
-  const side = Math.max(USUAL_SIDE, leastSide(layers));
-  const conv = layers.find((layer) => layer.op === 'conv2d');
-  return [1, conv?.inChannels ?? 1, side, side];
 }
