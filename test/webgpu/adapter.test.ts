@@ -90,6 +90,20 @@ describe("device: 'webgpu'", () => {
     });
   });
 
+  test.each([
+    ['a network that learns', true],
+    ['one for gradients of its input alone', () => false],
+  ])('has no gradients, and says what to use: %s', async (_, gradients) => {
+    // It can't make a device: this is refused before there is one.
+    stub(async () => fake({ description: 'Any' }));
+    const made = VGGNet.create([4, 'M'], { device: 'webgpu', gradients, numClasses: 3, hiddenFeatures: 4 });
+    await expect(made).rejects.toMatchObject({
+      name: 'VGGNetError',
+      code: 'BACKEND_UNAVAILABLE',
+      message: expect.stringMatching(/^Gradients .*on webgpu: use device: 'wasm', or leave out gradients$/),
+    });
+  });
+
   test('on a software adapter runs, as it was asked for', async () => {
     const { device } = await createBackend({ device: 'webgpu' });
     expect(device).toMatchObject({ backend: 'webgpu', reason: "asked for by device: 'webgpu'" });
@@ -137,5 +151,11 @@ describe("device: 'auto'", () => {
       backend: 'wasm',
       reason: expect.stringContaining('the same bits on every machine'),
     });
+  });
+
+  test('takes WebAssembly for gradients, which WebGPU does not have', async () => {
+    stub(async () => fake({ vendor: 'nvidia' }));
+    const { device } = await createBackend({ gradients: true });
+    expect(device).toMatchObject({ backend: 'wasm', reason: 'auto: WebGPU has no gradients in this version' });
   });
 });
