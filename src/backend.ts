@@ -25,7 +25,7 @@ export interface ParameterChunk {
   readonly name: string;
   /** Index of the first value. */
   readonly offset: number;
-  /** Valid until the next chunk is asked for: the buffer is reused, so that garbage does not pile up beside a model. */
+  /** Valid until the next chunk is asked for: the buffer is reused, so that a load does not pile up garbage. */
   readonly data: Float32Array;
 }
 
@@ -55,7 +55,7 @@ export interface Backend {
    * @throws VGGNetError `OUT_OF_MEMORY`, `ABORTED`, or whatever the stream throws; nothing stays allocated then
    */
   compile(program: Program, parameters: ParameterStream, options?: CompileOptions): Promise<Executable>;
-  /** For each layer, the bytes of what `compile` derives from its weights and keeps beside them. */
+  /** For each layer, the bytes of what `compile` derives from its weights and keeps in addition. */
   derivedBytes?(program: Program): readonly number[];
 }
 

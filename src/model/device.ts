@@ -73,7 +73,7 @@ async function createOnGPU(
   reason: string,
   { gpuDevice }: DeviceOptions,
 ): Promise<Backend> {
-  // On demand: who runs on WebAssembly has no use for the shaders.
+  // On demand: a model on WebAssembly has no use for the shaders.
   const { createWebGPUBackend } = await import('../webgpu/backend.js');
   return createWebGPUBackend({ found, gpuDevice, reason });
 }

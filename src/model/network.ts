@@ -86,7 +86,7 @@ export class Network {
     if (place === 'gpu' || input instanceof GPUTensor) {
       return abortable(this.gpu.runOn(input, run, place), options.signal);
     }
-    // A forward that waits for its turn is not told of the signal before then, but its caller is.
+    // A forward in the queue looks at the signal only when its turn comes; its caller is answered at once.
     return abortable(this.executable.run(input, run), options.signal);
   }
 

@@ -147,7 +147,7 @@ export class Tape<Name extends string = string> {
   }
 }
 
-/** What a model that was made with `gradients` has besides. */
+/** The tapes and sums of gradients of a model that was made with `gradients`. */
 export class Gradients {
   readonly #layers: readonly Layer[];
   /** The names of the parameters that get gradients. */

@@ -11,8 +11,8 @@ export interface Step {
   readonly relu: boolean;
   /** The layers whose output this step's result is: the last one fused, and those after it that change nothing. */
   readonly names: readonly string[];
-  /** One of the names was asked for. */
-  readonly wanted: boolean;
+  /** One of the names is requested. */
+  readonly requested: boolean;
 }
 
 /**
@@ -23,16 +23,16 @@ export interface Step {
  */
 export function fuse(layers: readonly Layer[], outputs: readonly string[], mode: 'eval' | 'train'): Step[] {
   const last = Math.max(...outputs.map((name) => layerIndex(layers, name)));
-  const wanted = new Set(outputs);
+  const requested = new Set(outputs);
   const steps: Step[] = [];
   for (let i = 0; i <= last; i++) {
     const layer = layers[i] as Layer;
     const index = i;
     const names = [layer.name];
-    /** The next layer, if it may be fused with what has been taken so far. */
+    /** The next layer, if it may be fused with those before it. */
     const next = (op: Layer['op']): Layer | undefined => {
       const candidate = layers[i + 1];
-      const free = i < last && candidate?.op === op && !names.some((name) => wanted.has(name));
+      const free = i < last && candidate?.op === op && !names.some((name) => requested.has(name));
       if (!free) return undefined;
       i++;
       names.splice(0, names.length, candidate.name);
@@ -51,20 +51,20 @@ export function fuse(layers: readonly Layer[], outputs: readonly string[], mode:
       batchNorm: batchNorm as BatchNorm2d | undefined,
       relu,
       names,
-      wanted: names.some((name) => wanted.has(name)),
+      requested: names.some((name) => requested.has(name)),
     });
   }
   return steps;
 }
 
 /**
- * The max-pool after step `i`, if a backend may compute it together with that step: the step is a convolution, and
- * nobody asked for its output. The planner that takes it skips step `i + 1`; its call then has the pool's `names`.
+ * The max-pool after step `i`, if a backend may compute it together with that step: the step is a convolution, and its
+ * output is not requested. A planner that fuses it skips step `i + 1`; its call then has the pool's `names`.
  */
 export function fusiblePool(steps: readonly Step[], i: number): Step | undefined {
   const step = steps[i];
   const next = steps[i + 1];
-  return step?.layer.op === 'conv2d' && !step.wanted && next?.layer.op === 'maxPool2d' ? next : undefined;
+  return step?.layer.op === 'conv2d' && !step.requested && next?.layer.op === 'maxPool2d' ? next : undefined;
 }
 
 /**

@@ -38,7 +38,7 @@ export type Saved = 'input' | 'output' | 'argmax';
 interface Saves {
   /** For the gradient of its input. */
   readonly input: readonly Saved[];
-  /** For the gradients of its parameters, besides. */
+  /** In addition, for the gradients of its parameters. */
   readonly parameters: readonly Saved[];
 }
 
@@ -162,7 +162,7 @@ export function resolveRequest(
   if (wrt.length === 0 && trained.size === 0) {
     throw new VGGNetError(
       'INVALID_ARGUMENT',
-      "No parameter of this model gets a gradient: name what backward shall give in wrt, such as ['input']",
+      "No parameter of this model gets a gradient: name the gradients to return in wrt, such as ['input']",
     );
   }
   const last = Math.max(...[...found.keys()].map((name) => layers.findIndex((layer) => layer.name === name)));

@@ -25,7 +25,7 @@ export interface BatchNorm2d extends Named {
   readonly frozen?: boolean;
   /** Added to the variance. PyTorch's default is 1e-5. */
   readonly eps: number;
-  /** In train mode: how far the running statistics move towards the batch's. PyTorch's default is 0.1. */
+  /** In train mode: how far the running statistics move toward the batch's. PyTorch's default is 0.1. */
   readonly momentum: number;
 }
 export interface ReLU extends Named {

@@ -82,13 +82,13 @@ export class ReferenceExecutable implements Executable {
   /** Runs the layers up to the last output, once what is in the queue before is done. */
   async runLayers(input: Tensor, options: RunOptions, onStep: (time: StepTime) => void = () => {}): Promise<Run> {
     this.check(options.signal);
-    const wanted = options.outputs.map((name) => layerIndex(this.layers, name));
+    const requested = options.outputs.map((name) => layerIndex(this.layers, name));
     assertAttached(input);
-    inferShapes(this.layers.slice(0, Math.max(...wanted) + 1), input.shape, options.mode);
+    inferShapes(this.layers.slice(0, Math.max(...requested) + 1), input.shape, options.mode);
     const copy = new Tensor(input.data.slice(), input.shape);
     return this.enqueue(() => {
       this.#lastRun++;
-      return this.#runAll(copy, wanted, options, onStep);
+      return this.#runAll(copy, requested, options, onStep);
     });
   }
 
@@ -113,13 +113,13 @@ export class ReferenceExecutable implements Executable {
 
   async #runAll(
     input: Tensor,
-    wanted: readonly number[],
+    requested: readonly number[],
     options: RunOptions,
     onStep: (time: StepTime) => void,
   ): Promise<Run> {
     const kept: Kept[] = [];
     let x: Value = input;
-    for (const [index, layer] of this.layers.slice(0, Math.max(...wanted) + 1).entries()) {
+    for (const [index, layer] of this.layers.slice(0, Math.max(...requested) + 1).entries()) {
       await this.turn(options.signal);
       const start = performance.now();
       const y = forward(layer, index, x, this.parametersOf(layer), options);
@@ -128,7 +128,7 @@ export class ReferenceExecutable implements Executable {
       x = y;
     }
     // A layer may be asked for twice, and flatten shares its input's data: each tensor returned is its own.
-    const outputs = wanted.map((index) => tensorOf((kept[index] as Kept).y));
+    const outputs = requested.map((index) => tensorOf((kept[index] as Kept).y));
     return { id: this.#lastRun, outputs, kept };
   }
 

@@ -22,7 +22,7 @@ export function batchNorm2d(x: Value, layer: BatchNorm2d, parameters: Parameters
 
 /**
  * Train mode: normalizes by the batch's mean and biased variance over (N, H, W), and moves the running
- * statistics by `momentum` towards the batch's mean and unbiased variance, in place.
+ * statistics by `momentum` toward the batch's mean and unbiased variance, in place.
  * @throws VGGNetError `INVALID_SHAPE` if a channel has only one value, whose variance means nothing
  */
 export function batchNorm2dTrain(x: Value, layer: BatchNorm2d, parameters: Parameters): Value {

@@ -1,6 +1,6 @@
 import { Tensor } from '../tensor.js';
 
-/* What vision needs beside the layers. */
+/* Operations on outputs of layers, for losses: Gram matrices, dot products and sums. */
 
 /** x (N, C, H, W) → (N, C, C): G[n, c, d] = Σ x[n, c, i] · x[n, d, i], over the H · W places i. */
 export function gram(x: Tensor): Tensor {

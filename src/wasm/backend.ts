@@ -40,7 +40,7 @@ export function createWasmBackend(options: WasmOptions): Backend {
     memoryLimit: options.memoryLimit,
     int8: layers.some(hasIntegerWeights) ? int8Speed(build) : 'none',
   });
-  /** As `compile`, for a program with gradients, whose code is loaded on demand. */
+  /** As `compile`, for a program with gradients, by code that is loaded on demand. */
   const compileTraining = async (
     program: Program,
     parameters: ParameterStream,

@@ -5,7 +5,7 @@ export type KernelBuild = 'simd' | 'relaxed-simd';
 
 /**
  * A file of dist/kernels: `-threads` needs a shared memory, `-lowp` also takes weights in fp16, int8 and int4, and
- * `-training` computes gradients besides.
+ * `-training` also computes gradients.
  */
 export type KernelFile = `${KernelBuild}${'' | '-threads'}${'' | '-lowp' | '-training'}`;
 

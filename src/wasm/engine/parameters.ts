@@ -135,7 +135,7 @@ export class Parameters {
   }
 
   /**
-   * Returns a function that moves the running statistics towards the batch's, as PyTorch does: with the unbiased variance.
+   * Returns a function that moves the running statistics toward the batch's, as PyTorch does: with the unbiased variance.
    * It copies the batch's statistics now.
    */
   updateStatistics(

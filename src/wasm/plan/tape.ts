@@ -189,7 +189,7 @@ class Recorder {
       batchNorm: fused.find((one): one is BatchNorm2d => one.op === 'batchNorm2d'),
       relu: fused.some(({ op }) => op === 'relu'),
       names,
-      wanted: this.#isRecorded(index + fused.length),
+      requested: this.#isRecorded(index + fused.length),
     };
     const shape = outputShape(layer, input.value.shape);
     if (layer.op === 'flatten' || (layer.op === 'dropout' && this.#run.mode === 'eval')) {
@@ -351,8 +351,8 @@ function place(options: TapeOptions, { steps, layers }: { steps: UnplacedStep[];
   if (arenaBytes > options.arenaLimit) {
     throw new VGGNetError(
       'OUT_OF_MEMORY',
-      `Recording this input needs ${mib(arenaBytes)} for activations and their gradients, and beside the weights ` +
-        `${mib(Math.max(0, options.arenaLimit))} are left: record fewer images at a time or smaller ones, or raise memoryLimit`,
+      `Recording this input needs ${mib(arenaBytes)} for activations and their gradients, and the weights leave ` +
+        `${mib(Math.max(0, options.arenaLimit))}: record fewer images at a time or smaller ones, or raise memoryLimit`,
     );
   }
   return {

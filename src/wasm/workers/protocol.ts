@@ -7,7 +7,7 @@ import type { EngineConfig } from '../plan/plan-cache.js';
 import type { TrainingRequest } from './training.js';
 
 /*
- * What is said between a WorkerClient (client.ts) and its worker (worker.ts). Every request has a number, and gets one reply of
+ * What is said between a WorkerClient (client.ts) and its worker (requests.ts). Every request has a number, and gets one reply of
  * that number; 'abort' takes the number of a run and gets none.
  */
 
@@ -35,8 +35,9 @@ export type Request =
 export type ToWorker = { id: number; request: Request } | { id: number; abort: true };
 
 /**
- * 'create': the shared memory, if there are helpers. 'run': the outputs. 'profile': the times. 'read': the values. 'write':
- * the chunk's buffer, for the next one. Otherwise undefined.
+ * 'create': the shared memory, if there are helpers. 'run' and 'record': the outputs. 'backward' and 'gram': the gradients or
+ * matrices. 'profile': the times. 'read' and 'readGradient': the values. 'write': the chunk's buffer, for the next one.
+ * Otherwise undefined.
  */
 export type Result = TensorData[] | StepTime[] | Float32Array | SharedMemory | undefined;
 

@@ -7,7 +7,7 @@ import type { EngineConfig } from '../plan/plan-cache.js';
 import type { TapePlan } from '../plan/tape.js';
 import type { Result } from './protocol.js';
 
-/** What an engine with gradients is asked for besides. */
+/** The requests that only an engine with gradients answers. */
 export type TrainingRequest =
   | {
       type: 'record';
@@ -25,7 +25,7 @@ export type TrainingRequest =
   | { type: 'gram'; x: TensorData; cotangent?: TensorData | undefined };
 
 /**
- * The backward pass beside an engine.
+ * The backward pass of an engine.
  * @param clear the memory is one that an earlier engine left: its gradients may be those of half a backward pass
  */
 export function makeTraining(
