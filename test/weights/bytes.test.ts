@@ -234,7 +234,7 @@ describe('secrets of URLs', () => {
   test('are in no message', async () => {
     const urls = [
       `${origin}/missing?sig=SECRET`,
-      origin.replace('//', '//u:SECRET@') + '/missing',
+      `${origin.replace('//', '//u:SECRET@')}/missing`,
       'ftp://u:SECRET@h/x?k=SECRET',
       'http://[x?k=SECRET',
     ];
