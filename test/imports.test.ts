@@ -10,7 +10,7 @@ import { beforeAll, expect, test } from 'vitest';
 /** From the ground up, each with the beginnings of its files' paths; a longer one on another floor goes first. */
 const FLOORS: Readonly<Record<string, readonly string[]>> = {
   ground: [
-    ...['errors', 'tensor', 'gpu-tensor', 'abort', 'random', 'nearest', 'serial-queue', 'version'],
+    ...['errors', 'tensor', 'gpu-tensor', 'abort', 'random', 'nearest', 'serial-queue', 'url', 'version'],
     ...['platform/asset.', 'platform/embedded', 'platform/event-loop', 'platform/modules', 'platform/node'],
   ],
   program: ['program/'],

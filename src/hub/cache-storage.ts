@@ -1,6 +1,6 @@
 import { abortable } from '../abort.js';
 import { VGGNetError } from '../errors.js';
-import { reasonOf } from '../weights/bytes/redact.js';
+import { reasonOf } from '../url.js';
 import type { PretrainedFile } from './catalog.js';
 import type { Origin, Sink } from './sink.js';
 import type { CachedFile, WeightStore } from './store.js';

@@ -1,8 +1,7 @@
 import { abortable } from '../abort.js';
 import { throwIfAborted, VGGNetError } from '../errors.js';
-import { userHeaders, withoutUser } from '../weights/bytes/bytes.js';
+import { reasonOf, userHeaders, withoutUser } from '../url.js';
 import { type LoadProgress, ProgressMeter } from '../weights/bytes/progress.js';
-import { reasonOf } from '../weights/bytes/redact.js';
 import type { PretrainedFile } from './catalog.js';
 import { Passing, rangeHeaders, readAnswer, validatorOf } from './response.js';
 import { createSha256, type Sha256 } from './sha256.js';

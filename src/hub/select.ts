@@ -1,7 +1,7 @@
 import { VGGNetError } from '../errors.js';
 import { nearest } from '../nearest.js';
+import { redactUrls } from '../url.js';
 import { MODEL_NAMES } from '../vgg.js';
-import { redactUrls } from '../weights/bytes/redact.js';
 import { PRETRAINED, type PretrainedFile, type PretrainedFormat, type PretrainedSet } from './catalog.js';
 
 /**

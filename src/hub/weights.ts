@@ -1,6 +1,6 @@
 import { throwIfAborted, VGGNetError } from '../errors.js';
+import { redactUrls } from '../url.js';
 import type { WeightsInput } from '../weights/bytes/bytes.js';
-import { redactUrls } from '../weights/bytes/redact.js';
 import { CacheStorageStore } from './cache-storage.js';
 import type { PretrainedFile } from './catalog.js';
 import { DirectoryStore, defaultFolder } from './directory.js';

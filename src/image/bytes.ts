@@ -1,5 +1,6 @@
-import { messageOf, throwIfAborted, VGGNetError } from '../errors.js';
+import { throwIfAborted, VGGNetError } from '../errors.js';
 import { nodeFs } from '../platform/node.js';
+import { describeUrl, pageUrl, reasonOf, redactUrls, userHeaders, withoutUser } from '../url.js';
 import { checkImageBytes, IMAGE_LIMITS } from './limits.js';
 
 /** What the bytes of an image file can be read from. */
@@ -49,12 +50,16 @@ function readLocation(input: string | URL, signal?: AbortSignal): Promise<Uint8A
     throw new VGGNetError('INVALID_ARGUMENT', `An image's URL begins with one of ${known}, got '${input.protocol}'`);
   }
   if (nodeFs() && (!isUrl || url.protocol === 'file:')) return readFile(isUrl ? url : String(input), signal);
-  return readUrl(isUrl ? url.href : String(input), signal);
+  const target = isUrl ? url : pageUrl(String(input));
+  if (!target) {
+    throw new VGGNetError('IO', `Cannot open '${shorten(input)}': this runtime has no files, and it is not a URL`);
+  }
+  return readUrl(target, signal);
 }
 
-/** A location as a message shows it; a data: URL can be megabytes long. */
+/** A location as a message shows it; one that is no path can be megabytes long. */
 function shorten(location: string | URL): string {
-  const text = String(location);
+  const text = redactUrls(String(location));
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
@@ -64,21 +69,22 @@ async function readFile(path: string | URL, signal?: AbortSignal): Promise<Uint8
     return await readRegularFile(path, signal);
   } catch (error) {
     if (error instanceof VGGNetError) throw error;
-    throw new VGGNetError('IO', `Could not read the image '${shorten(path)}': ${causeOf(error)}`, { cause: error });
+    throw new VGGNetError('IO', `Could not read the image '${shorten(path)}': ${reasonOf(error)}`, { cause: error });
   }
 }
 
-async function readUrl(url: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+async function readUrl(url: URL, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   // What a data: URL makes is at most as long as itself, so that this never refuses one within the limit.
-  if (url.startsWith('data:') && url.length > 3 * IMAGE_LIMITS.bytes + 1024) checkImageBytes(Infinity);
+  if (url.protocol === 'data:' && url.href.length > 3 * IMAGE_LIMITS.bytes + 1024) checkImageBytes(Infinity);
+  const label = describeUrl(url);
   let response: Response;
   try {
-    response = await fetch(url, signal ? { signal } : {});
+    response = await fetch(withoutUser(url), { signal: signal ?? null, headers: userHeaders(url) });
   } catch (error) {
     throwIfAborted(signal);
-    throw new VGGNetError('IO', `Could not fetch the image '${shorten(url)}': ${causeOf(error)}`, { cause: error });
+    throw new VGGNetError('IO', `Could not fetch the image from ${label}: ${reasonOf(error)}`, { cause: error });
   }
-  return readResponse(response, `'${shorten(url)}'`, signal);
+  return readResponse(response, label, signal);
 }
 
 async function readResponse(response: Response, from: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
@@ -122,7 +128,7 @@ async function readStream(
     cancel();
     throwIfAborted(signal);
     if (error instanceof VGGNetError) throw error;
-    throw new VGGNetError('IO', `Could not read the image from ${from}: ${causeOf(error)}`, { cause: error });
+    throw new VGGNetError('IO', `Could not read the image from ${from}: ${reasonOf(error)}`, { cause: error });
   } finally {
     signal?.removeEventListener('abort', cancel);
   }
@@ -133,10 +139,4 @@ async function readStream(
     at += chunk.byteLength;
   }
   return bytes;
-}
-
-/** fetch says only 'fetch failed', and why in its cause. */
-function causeOf(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined;
-  return cause instanceof Error && cause.message ? cause.message : messageOf(error);
 }

@@ -9,6 +9,7 @@ import { DirectoryStore, defaultFolder } from '../../src/hub/directory.js';
 import type { LockTimes } from '../../src/hub/lock.js';
 import { type NodeParts, nodeParts } from '../../src/hub/node.js';
 import { type FetchOptions, fetchWeights } from '../../src/hub/weights.js';
+import { stopwatch } from '../support/stopwatch.js';
 import { contents, newFolder, removeFolder } from './folder.js';
 import { randomFile, SIZE, send, serveWeights, sha256, type WeightServer } from './server.js';
 
@@ -263,6 +264,13 @@ describe('the lock of another process', () => {
     await leavePartial();
     await expectGot(await get(), 1);
     expect(server.asked[0]).toMatchObject({ range: 'bytes=60000-', ifRange: '"one"' });
+  });
+
+  test('that has ended is seen at the first look', async () => {
+    await writeLock(2 ** 22 + 1);
+    const elapsed = stopwatch();
+    await expectGot(await get({ lockTimes: { beat: 50, stale: 60_000, poll: 60_000 } }), 1);
+    expect(elapsed()).toBeLessThan(5000);
   });
 
   test('that may only be asleep keeps its bytes, and may go on writing them', async () => {

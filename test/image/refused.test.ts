@@ -286,20 +286,20 @@ describe('IO', () => {
   test('a status, a refused connection, a connection that breaks', async () => {
     const gone: RequestListener = (_, response) => response.writeHead(404).end('<html>');
     await withServer(gone, async (url) => {
-      await refused(() => decodeImage(url), 'IO', `'${url}' gave status 404 Not Found`);
+      await refused(() => decodeImage(url), 'IO', `${url} gave status 404 Not Found`);
     });
     const broken: RequestListener = (_, response) => {
       response.writeHead(200, { 'content-length': '1000' });
       response.write('\x89PNG', () => response.destroy());
     };
     await withServer(broken, async (url) => {
-      await refused(() => decodeImage(url), 'IO', `from '${url}'`);
+      await refused(() => decodeImage(url), 'IO', `from ${url}`);
     });
     let closed = '';
     await withServer(gone, async (url) => {
       closed = url;
     });
-    await refused(() => decodeImage(closed), 'IO', `Could not fetch the image '${closed}'`);
+    await refused(() => decodeImage(closed), 'IO', `Could not fetch the image from ${closed}`);
   });
 
   test('a Response that failed, or was read', async () => {
@@ -311,6 +311,38 @@ describe('IO', () => {
 
   test('a data: URL that is none', async () => {
     await refused(() => decodeImage('data:nonsense'), 'IO', 'Could not fetch');
+  });
+
+  test('secrets of URLs are in no message', async () => {
+    const messageOf = async (input: string | URL): Promise<string> => {
+      const error: unknown = await decodeImage(input).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: 'IO' });
+      return String(error);
+    };
+    const forbidden: RequestListener = (_, response) => response.writeHead(403).end();
+    await withServer(forbidden, async (url) => {
+      const withUser = url.replace('//', '//u:SECRET@');
+      for (const text of [`${url}?sig=SECRET`, `${url}it's.png?sig=SECRET#SECRET`, withUser]) {
+        for (const input of [text, new URL(text)]) expect(await messageOf(input)).not.toContain('SECRET');
+      }
+    });
+    const unfit = ['ftp://u:SECRET@h/x.png?k=SECRET', 'http://[x?k=SECRET', 'http://u:SEC/SECRET@h/x.png'];
+    const closed = ['http://127.0.0.1:1/x.png?k=SECRET', 'http://u:SECRET@127.0.0.1:1/x.png'];
+    for (const text of [...unfit, ...closed]) expect(await messageOf(text)).not.toContain('SECRET');
+  });
+
+  test('user and password of a URL are sent as a header', async () => {
+    const asked: (string | undefined)[] = [];
+    const answer: RequestListener = (request, response) => {
+      asked.push(request.headers.authorization);
+      response.end(imageBytes('rgb.png'));
+    };
+    await withServer(answer, async (url) => {
+      for (const user of ['u:p%40ss', 'u:100%']) await decodeImage(url.replace('//', `//${user}@`));
+      await decodeImage(url);
+    });
+    const basic = (text: string): string => `Basic ${btoa(text)}`;
+    expect(asked).toEqual([basic('u:p@ss'), basic('u:100%'), undefined]);
   });
 });
 

@@ -7,9 +7,9 @@ import { Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Tensor } from '../../src/tensor.js';
+import { redactUrls } from '../../src/url.js';
 import type { WeightsInput } from '../../src/weights/bytes/bytes.js';
 import type { LoadProgress } from '../../src/weights/bytes/progress.js';
-import { redactUrls } from '../../src/weights/bytes/redact.js';
 import { openWeights } from '../../src/weights/open.js';
 import { saveFile } from '../../src/weights/save-file.js';
 import { saveSafetensors } from '../../src/weights/write.js';
@@ -226,6 +226,9 @@ describe('secrets of URLs', () => {
     ['fetch of ftp://a@b:SECRET@host failed', 'fetch of ftp://host failed'],
     ["'http://[bad?sig=SECRET' is no URL", "'http://[bad' is no URL"],
     ['https://host/a@b/c', 'https://host/a@b/c'],
+    ["'https://host/it's.png?sig=SECRET': failed", "'https://host/it's.png': failed"],
+    ['https://u:SEC/SECRET@host/', 'https://…'],
+    ['https://u:SEC#SECRET@host/', 'https://…'],
     ['no URL at all?', 'no URL at all?'],
   ])('%s', (text, shown) => {
     expect(redactUrls(text)).toBe(shown);

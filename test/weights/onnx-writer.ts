@@ -2,7 +2,12 @@ import { PbfWriter } from 'pbf';
 
 /* ONNX files of small graphs, right or wrong. */
 
-export type AttributeValue = number | string | readonly number[] | { readonly float: number };
+export type AttributeValue =
+  | number
+  | string
+  | readonly number[]
+  | { readonly float: number }
+  | { readonly tensor: TensorSpec };
 
 export interface NodeSpec {
   op: string;
@@ -21,7 +26,8 @@ export interface TensorSpec {
   data?: Uint8Array;
   /** Written one after another as varints into `field`. */
   varints?: readonly number[];
-  external?: boolean;
+  /** In another file, with these fields. */
+  external?: boolean | Readonly<Record<string, string>>;
 }
 
 export interface GraphSpec {
@@ -38,6 +44,7 @@ function writeAttribute([name, value]: readonly [string, AttributeValue], pbf: P
   if (typeof value === 'number') pbf.writeVarintField(3, value);
   else if (typeof value === 'string') pbf.writeBytesField(4, encoder.encode(value));
   else if ('float' in value) pbf.writeFloatField(2, value.float);
+  else if ('tensor' in value) pbf.writeMessage(5, writeTensor, ['', value.tensor]);
   else for (const item of value) pbf.writeVarintField(8, item);
 }
 
@@ -57,7 +64,15 @@ function writeTensor([name, tensor]: readonly [string, TensorSpec], pbf: PbfWrit
   pbf.writeStringField(8, name);
   if (varints) pbf.writePackedVarint(field, [...varints]);
   else if (data) pbf.writeBytesField(field, data);
+  if (typeof external === 'object') {
+    for (const entry of Object.entries(external)) pbf.writeMessage(13, writePair, entry);
+  }
   if (external) pbf.writeVarintField(14, 1);
+}
+
+function writePair([key, value]: readonly [string, string], pbf: PbfWriter): void {
+  pbf.writeStringField(1, key);
+  pbf.writeStringField(2, value);
 }
 
 function writeValue(name: string, pbf: PbfWriter): void {

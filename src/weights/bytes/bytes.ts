@@ -1,6 +1,6 @@
 import { throwIfAborted, VGGNetError } from '../../errors.js';
 import { nodeFs } from '../../platform/node.js';
-import { reasonOf, redactUrls } from './redact.js';
+import { describeUrl, pageUrl, reasonOf, redactUrls, userHeaders, withoutUser } from '../../url.js';
 
 /**
  * Where weights come from: a path or URL, bytes in memory, a Blob or File, a Response, or a stream. A string is a
@@ -57,11 +57,11 @@ async function openString(input: string, signal: AbortSignal | undefined): Promi
   if (input === '') throw new VGGNetError('INVALID_ARGUMENT', 'Expected a path or URL of weights, got an empty string');
   if (URL_SCHEME.test(input) && URL.canParse(input)) return openUrl(new URL(input), signal);
   if (nodeFs()) return (await import('./file.js')).openFile(input);
-  const page: string | undefined = globalThis.location?.href;
-  if (page === undefined || !URL.canParse(input, page)) {
+  const url = pageUrl(input);
+  if (!url) {
     throw new VGGNetError('IO', `Cannot open '${redactUrls(input)}': this runtime has no files, and it is not a URL`);
   }
-  return openUrl(new URL(input, page), signal);
+  return openUrl(url, signal);
 }
 
 async function openUrl(url: URL, signal: AbortSignal | undefined): Promise<ByteSource> {
@@ -77,27 +77,8 @@ async function openUrl(url: URL, signal: AbortSignal | undefined): Promise<ByteS
   return responseSource(response, label);
 }
 
-/** fetch refuses a URL with a user and password: they go into a header, as browsers put those that a page is opened by. */
-export function userHeaders({ username, password }: URL): Record<string, string> {
-  if (username === '' && password === '') return {};
-  const plain = new TextEncoder().encode(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
-  return { authorization: `Basic ${btoa(String.fromCharCode(...plain))}` };
-}
-
-export function withoutUser(url: URL): URL {
-  const plain = new URL(url);
-  plain.username = '';
-  plain.password = '';
-  return plain;
-}
-
 function describeResponse({ url }: Response): string {
   return typeof url === 'string' && URL.canParse(url) ? describeUrl(new URL(url)) : 'the response';
-}
-
-/** Without user and query, which may hold a key, and without a data URL's data. */
-function describeUrl(url: URL): string {
-  return url.protocol === 'data:' ? 'the data: URL' : `${url.protocol}//${url.host}${url.pathname}`;
 }
 
 function responseSource(response: Response, label: string): ByteSource {

@@ -2,8 +2,8 @@ import type { FileHandle } from 'node:fs/promises';
 import { abortable } from '../../abort.js';
 import { throwIfAborted, VGGNetError } from '../../errors.js';
 import { nodeFs } from '../../platform/node.js';
+import { reasonOf, redactUrls } from '../../url.js';
 import type { ByteSource } from './bytes.js';
-import { reasonOf, redactUrls } from './redact.js';
 
 /* Files, in Node, Deno and Bun. Loaded when one is named. */
 

@@ -93,6 +93,8 @@ export async function readRest(cursor: ByteCursor): Promise<ZipEntry[]> {
   }
   const bytes = rest.slice();
   await cursor.skip(bytes.length);
+  const { offset } = findEnd(bytes, start, (what) => cursor.fail(what));
+  if (offset > start) cursor.fail(`the entries end at byte ${start}, and the central directory begins at ${offset}`);
   return parseDirectory(bytes, start, (what) => cursor.fail(what));
 }
 

@@ -23,7 +23,7 @@ export function externalOpener(
   { externalData, signal }: { externalData?: ExternalData | undefined; signal?: AbortSignal | undefined },
 ): OpenExternal {
   return async (location) => {
-    const given = isRecord(externalData) ? externalData[location] : externalData;
+    const given = isRecord(externalData) ? own(externalData, location) : externalData;
     const input = given ?? besideOf(model, location);
     if (input === undefined) {
       throw new VGGNetError(
@@ -39,16 +39,25 @@ export function externalOpener(
 /** A path in the folder of a model that is a file. */
 function besideOf(model: WeightsInput, location: string): string | URL | undefined {
   if (!nodeFs()) return undefined;
-  if (model instanceof URL) return model.protocol === 'file:' ? new URL(encodeURI(location), model) : undefined;
+  if (model instanceof URL) return model.protocol === 'file:' ? new URL(encodePath(location), model) : undefined;
   if (typeof model !== 'string') return undefined;
-  if (/^file:/i.test(model) && URL.canParse(model)) return new URL(encodeURI(location), model);
+  if (/^file:/i.test(model) && URL.canParse(model)) return new URL(encodePath(location), model);
   if (/^(?:https?|data|blob):/i.test(model)) return undefined;
   const path = globalThis.process.getBuiltinModule('node:path');
   return path.join(path.dirname(model), location);
 }
 
+function encodePath(path: string): string {
+  return encodeURI(path).replace(/[?#]/g, encodeURIComponent);
+}
+
 function isRecord(value: ExternalData | undefined): value is Readonly<Record<string, WeightsInput>> {
-  return (
-    typeof value === 'object' && value !== null && Object.getPrototypeOf(Object.getPrototypeOf(value) ?? {}) === null
-  );
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** The location is a stranger's, such as 'constructor'. */
+function own(files: Readonly<Record<string, WeightsInput>>, location: string): WeightsInput | undefined {
+  return Object.hasOwn(files, location) ? files[location] : undefined;
 }

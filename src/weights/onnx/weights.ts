@@ -137,7 +137,8 @@ export class WeightResolver {
     }
     if (scale.dtype !== 'F32' || count > MAX_SCALES) differ(`${describe(node)}: expected scales in float32`);
     const source = layout.storage as OnnxStorage;
-    const inner = count === 1 ? Number.POSITIVE_INFINITY : numel(shape.slice(along + 1));
+    // In the order of the bytes, which is another than the shape's behind a Transpose.
+    const inner = count === 1 ? Number.POSITIVE_INFINITY : (layout.strides[along] as number);
     const storage: OnnxStorage = {
       label: source.label,
       byteLength: numel(shape) * 4,
@@ -152,8 +153,7 @@ export class WeightResolver {
         });
       },
     };
-    const strides = contiguousStrides(shape);
-    return { ...weight, dtype: 'F32', layout: { storage, byteOffset: 0, width: 4, dims: shape, strides } };
+    return { ...weight, dtype: 'F32', layout: { ...layout, storage, width: 4 } };
   }
 }
 

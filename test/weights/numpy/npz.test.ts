@@ -23,6 +23,13 @@ const one = (
   more: Partial<ZipPart> = {},
 ): Uint8Array<ArrayBuffer> => makeZip([{ name: 'a.npy', data: npy(dict, data, version), ...more }]);
 
+/** The same values with their highest bytes first. */
+function bigEndian(bytes: Uint8Array, width: number): Uint8Array {
+  const out = bytes.slice();
+  for (let at = 0; at < out.length; at += width) out.subarray(at, at + width).reverse();
+  return out;
+}
+
 const withDict = (change: string): string => DICT.replace('}', `${change}}`);
 
 describe('arrays', () => {
@@ -37,6 +44,19 @@ describe('arrays', () => {
     ['a scalar', one(DICT.replace('(3,)', '()'), floats(7)), [7]],
     ['F16', one(DICT.replace('f4', 'f2'), f16), [1, -2, 65504]],
     ['F64', one(DICT.replace('f4', 'f8'), f64), [1, 2, Math.fround(0.1)]],
+    ['F16, big-endian', one(DICT.replace('<f4', '>f2'), bigEndian(f16, 2)), [1, -2, 65504]],
+    ['F32, big-endian', one(DICT.replace('<', '>'), bigEndian(floats(1, 2, -0.1), 4)), [1, 2, Math.fround(-0.1)]],
+    ['F64, big-endian', one(DICT.replace('<f4', '>f8'), bigEndian(f64, 8)), [1, 2, Math.fround(0.1)]],
+    [
+      'big-endian, columns first and deflated',
+      one(
+        DICT.replace('<', '>').replace('False', 'True').replace('(3,)', '(2, 3)'),
+        bigEndian(floats(1, 2, 3, 4, 5, 6), 4),
+        1,
+        { deflate: true },
+      ),
+      [1, 3, 5, 2, 4, 6],
+    ],
     [
       'columns first',
       one(DICT.replace('False', 'True').replace('(3,)', '(2, 3)'), floats(1, 2, 3, 4, 5, 6)),
@@ -107,6 +127,25 @@ describe("Keras's names", () => {
     expect([...(all.get('classifier.0.weight') as Float32Array)].slice(0, 5)).toEqual([0, 3, 6, 9, 1]);
   });
 
+  test.each<[string, string, string, string]>([
+    ['Keras 3', 'layers/block1_conv1/vars/0', 'layers/block1_conv1/vars/1', 'layers/fc1/vars/0'],
+    ['underscores', 'block1_conv1_kernel', 'block1_conv1_bias', 'fc1_kernel'],
+    ['dots', 'block1_conv1.kernel', 'block1_conv1.bias', 'fc1.kernel'],
+    ["the tutorials' letters", 'conv1_1_W', 'conv1_1_b', 'fc6_W'],
+    ['TF-Slim', 'vgg_16/conv1/conv1_1/weights', 'vgg_16/conv1/conv1_1/biases', 'vgg_16/fc6/weights'],
+  ])('of %s', async (_, kernel, bias, dense) => {
+    const bytes = makeZip([
+      part(kernel, '(3, 3, 1, 2)', 18),
+      part(bias, '(2,)', 2),
+      part(dense, '(8, 1)', 8),
+      part('optimizer/iterations', '(1,)', 1),
+    ]);
+    const all = await readFloats(bytes);
+    expect([...all.keys()].sort()).toEqual(['classifier.0.weight', 'features.0.bias', 'features.0.weight']);
+    expect([...(all.get('features.0.weight') as Float32Array)].slice(0, 3)).toEqual([0, 2, 4]);
+    expect([...(all.get('classifier.0.weight') as Float32Array)]).toEqual([0, 2, 4, 6, 1, 3, 5, 7]);
+  });
+
   test('a grid of several channels is turned from (H, W, C) to (C, H, W)', async () => {
     const bytes = file(part('fc1/kernel', '(8, 1)', 8), part('fc2/kernel', '(1, 3)', 3));
     const all = await readFloats(bytes);
@@ -146,7 +185,6 @@ describe('a file that is refused', () => {
       ]),
       /expected arrays \(.npy\), got 'x'/,
     ],
-    ['big-endian values', one(DICT.replace('<', '>')), /expected values in little-endian order, got '>f4'/],
     ['Python objects', one(DICT.replace('<f4', '|O')), /Python objects, which are not read/],
     ['fields', one(DICT.replace("'<f4'", "[('x', '<f4')]")), /it has fields, and not one dtype/],
     ['an unknown dtype', one(DICT.replace('<f4', 'float32')), /its dtype 'float32' is not known/],
@@ -202,6 +240,14 @@ describe('a file that is refused', () => {
     const before = process.memoryUsage();
     await expectBad(bytes, /over the \d+ bytes that it should have/);
     expect(process.memoryUsage().arrayBuffers - before.arrayBuffers).toBeLessThan(4e7);
+  });
+
+  test('arrays that deflate to next to nothing are refused, and few of them are read', async () => {
+    const part: Omit<ZipPart, 'name'> = { data: zeros(2 ** 22), deflate: true };
+    const bomb = (count: number): Uint8Array<ArrayBuffer> =>
+      makeZip(Array.from({ length: count }, (_, i) => ({ name: `a${i}.npy`, ...part })));
+    await expectBad(bomb(6), /its tensors are 25165824 bytes as float32, over the \d+ that a file with so few bytes/);
+    expect((await readFloats(bomb(2))).get('a1')).toHaveLength(2 ** 20);
   });
 
   test('a file that ends at any byte', async () => {

@@ -327,6 +327,22 @@ describe('tensors out of proportion to the file', () => {
     await expectBad(expanded(100), /its tensors are 26214400 bytes as float32, over the 16777280 that/);
     expect((await readFloats(expanded(3))).get('t2')).toHaveLength(65_536);
   });
+
+  test('a storage that many tensors share is refused, and one that four share is read', async () => {
+    const count = 2 ** 19;
+    const tied = (times: number): Uint8Array<ArrayBuffer> =>
+      legacy(
+        dict(
+          ...Array.from(
+            { length: times },
+            (_, i) => [text(`t${i}`), tensor(storage('s', count), [count], [1])] as const,
+          ),
+        ),
+        { s: new Uint8Array(4 * count) },
+      );
+    await expectBad(tied(13), /its tensors are 27262976 bytes as float32, over the 25165824 that/);
+    expect((await readFloats(tied(4))).size).toBe(4);
+  });
 });
 
 describe('which dict of tensors is taken', () => {

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { openBytes } from '../../../src/weights/bytes/bytes.js';
+import { VGGNetError } from '../../../src/errors.js';
+import { openBytes, type WeightsInput } from '../../../src/weights/bytes/bytes.js';
 import { ByteCursor } from '../../../src/weights/bytes/cursor.js';
 import { readDirectory, seekEntry } from '../../../src/weights/bytes/zip.js';
 import { openWeights } from '../../../src/weights/open.js';
-import { bitsOfAll, fixture, readFloats } from '../fixtures.js';
+import { bitsOfAll, fixture, floatsOf, readFloats } from '../fixtures.js';
 import { floats, ordered, pickle, storage, tensor, text } from '../pickle-writer.js';
 import { streamOf } from '../rawfile.js';
 import { expectBad } from '../refused.js';
@@ -212,6 +213,100 @@ describe('an archive that is refused', () => {
       code: 'INVALID_WEIGHTS_FILE',
       message: /entry 'net\/x' at byte \d+ has no end within 65536 bytes/,
     });
+  });
+});
+
+describe('a damaged archive', () => {
+  const layouts = (['header', 'behind', 'behind64'] as const).map((sizes) => [
+    sizes,
+    makeZip([P, A, B, VERSION].map((part) => ({ ...part, sizes, align: 64 }))),
+  ]) as [string, Uint8Array<ArrayBuffer>][];
+  const inputs = [(bytes: Uint8Array) => bytes.slice(), (bytes: Uint8Array) => streamOf(bytes, 100)];
+  const placeOf = (bytes: Uint8Array, part: Uint8Array): number => Buffer.from(bytes).indexOf(part);
+
+  function flipped(bytes: Uint8Array, at: number, bit = 0): Uint8Array {
+    const copy = bytes.slice();
+    copy[at] = (copy[at] as number) ^ (1 << bit);
+    return copy;
+  }
+
+  async function valuesOf(input: WeightsInput, verify: boolean): Promise<object> {
+    const all = await floatsOf(await openWeights(input, { verify }));
+    return Object.fromEntries([...all].map(([name, data]) => [name, [...data]]));
+  }
+
+  test.each(layouts)("the pickle's checksum is always compared: sizes in the %s", async (_, bytes) => {
+    // Another name, which is as good a pickle.
+    const renamed = flipped(bytes, placeOf(bytes, PICKLE) + PICKLE.lastIndexOf('b'.charCodeAt(0), -60), 1);
+    for (const input of inputs) {
+      await expect(valuesOf(input(renamed), false)).rejects.toMatchObject({
+        code: 'INVALID_WEIGHTS_FILE',
+        message: expect.stringMatching(/entry 'net\/data.pkl' is damaged: its checksum is 0x\w{8}, and should be 0x/),
+      });
+    }
+  });
+
+  test.each(layouts)('those of storages are compared on request: sizes in the %s', async (_, bytes) => {
+    const other = flipped(bytes, placeOf(bytes, B.data as Uint8Array) + 2, 6);
+    for (const input of inputs) {
+      expect(await valuesOf(input(bytes), true)).toEqual(values);
+      expect(await valuesOf(input(other), false)).toEqual({ a: [1, 2, 3], b: [6, 5] });
+      await expect(valuesOf(input(other), true)).rejects.toMatchObject({
+        code: 'INVALID_WEIGHTS_FILE',
+        message: expect.stringMatching(/entry 'net\/data\/1' is damaged/),
+      });
+    }
+  });
+
+  test('checksums that PyTorch was told not to write are not compared', async () => {
+    const bytes = makeZip([P, A, B].map((part) => ({ ...part, lie: { crc: 0 } })));
+    for (const input of inputs) expect(await valuesOf(input(bytes), true)).toEqual(values);
+  });
+
+  test('an entry that ends before the next begins', async () => {
+    const end = /ends at byte \d+, and what follows it begins at \d+/;
+    await expectBad(makeZip([P, A, B], { gap: 4 }), end, {
+      stream: /the entries end at byte \d+, and the central directory begins at/,
+    });
+    const shorter = { name: 'net/x', data: 'four', lie: { size: 2, compressedSize: 2 } };
+    const bytes = makeZip([P, shorter, A, B]);
+    // Nobody reads that entry but in a stream, and there the next header is not where it should be.
+    await expect(readFloats(streamOf(bytes, 100))).rejects.toMatchObject({ code: 'INVALID_WEIGHTS_FILE' });
+    const storage = makeZip([P, A, { ...B, data: floats(4, 5, 6), lie: { size: 8, compressedSize: 8 } }]);
+    await expectBad(storage, end, { stream: /./ });
+  });
+
+  test.each(layouts)('a flipped bit is an error or changes nothing: sizes in the %s', async (_, bytes) => {
+    const dataOf = [A, B].map(({ data }) => [placeOf(bytes, data as Uint8Array), data.length] as const);
+    for (const [i, input] of inputs.entries()) {
+      let refused = 0;
+      for (let at = i; at < bytes.length; at += 3) {
+        const isValue = dataOf.some(([start, length]) => at >= start && at < start + length);
+        const damaged = flipped(bytes, at, at % 8);
+        const result = await valuesOf(input(damaged), isValue).catch((error: unknown) => error);
+        if (result instanceof VGGNetError) refused++;
+        else expect({ at, result }).toEqual({ at, result: values });
+      }
+      // Of the rest, nobody looks at the bits: padding, dates and attributes.
+      expect(refused).toBeGreaterThan(bytes.length / 3 / 3);
+    }
+  });
+
+  test.each(layouts)('a flipped bit where something is said is an error: sizes in the %s', async (_, bytes) => {
+    const directory = placeOf(bytes, Uint8Array.of(0x50, 0x4b, 1, 2));
+    const places = {
+      'the first header': [0, 8, 26, 30],
+      'the pickle': [0, 1, 100, 200, PICKLE.length - 1].map((at) => placeOf(bytes, PICKLE) + at),
+      'the storages': [0, 11].map((at) => placeOf(bytes, A.data as Uint8Array) + at),
+      'the directory': [0, 10, 20, 24, 28, 42, 46].map((at) => directory + at),
+      'the end': [22, 14, 12, 10, 6].map((at) => bytes.length - at),
+    };
+    for (const [region, offsets] of Object.entries(places)) {
+      for (const at of offsets) {
+        const result = await valuesOf(flipped(bytes, at), true).catch((error: unknown) => error);
+        expect({ region, at, result }).toMatchObject({ region, at, result: { code: 'INVALID_WEIGHTS_FILE' } });
+      }
+    }
   });
 });
 
