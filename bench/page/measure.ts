@@ -215,7 +215,7 @@ export function nameOf({ backend, build, threads }: Variant): string {
 
 /**
  * There is no PyTorch here, but builds and threads must agree with each other. The tolerance goes by the largest
- * logit, as random weights of PyTorch's initialisation make all of them small.
+ * logit, as random weights of PyTorch's initialization make all of them small.
  */
 function compare(logits: Float32Array, reference: State): Partial<Row> {
   const expected = reference.logits as Float32Array;

@@ -75,7 +75,7 @@ export async function main(argv: readonly string[], context: Context): Promise<n
     .option('--samples <number>', 'samples of a row, in place of its own number', parseCount)
     .option('--results <folder>', 'where rows, tables and plots are written, in place of bench/results')
     .option('--list', 'print the ids of the rows, and measure nothing')
-    .option('--redraw', 'make the tables and plots anew from the rows that are there, and measure nothing')
+    .option('--redraw', 'redraw the tables and plots from the existing rows, without measuring')
     .option('--no-report', 'write rows, and leave the tables and plots as they are')
     .option(
       '--page [port]',

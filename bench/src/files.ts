@@ -9,7 +9,7 @@ import { goldenReference, type Reference, wholeReference } from './reference.js'
 import type { Runtime } from './session.js';
 import { prepareStored, prepareWeights, removeWeights, warmFiles, weightFiles } from './weights/files.js';
 
-/** Weights of these networks are kept from run to run; the others' are made anew, to save the disk. */
+/** Weights of these networks are kept from run to run; the others' are made again, to save the disk. */
 const KEPT = ['vgg16', QUICK_NETWORK];
 /** For the loops in float64, which are slow. */
 const REFERENCE_MS = 300_000;

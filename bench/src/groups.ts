@@ -104,7 +104,7 @@ export function backendGroups(make: RowMaker, threads: readonly number[]): Group
   ];
 }
 
-/** Weights in fewer bits, beside float32. */
+/** Low-precision weights beside float32. */
 function precisionRows(make: RowMaker, threads: number): RowPlan[] {
   const build = 'relaxed-simd';
   return ([undefined, 'fp16', 'int8', 'int8-int4'] as const).map((precision) =>

@@ -13,7 +13,7 @@ export interface Agreement {
   /** The largest |logit − reference|. */
   readonly error: number;
   /**
-   * True if a logit is off by more than the project allows: 1e-4 + 1e-4 · |reference|; in fewer bits, by more than a share
+   * True if a logit is off by more than the project allows: 1e-4 + 1e-4 · |reference|; in low precision, by more than a share
    * of the largest, since only something broken is further off.
    */
   readonly wrong: boolean;

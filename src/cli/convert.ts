@@ -43,7 +43,7 @@ const MOST_IMAGES = 64;
 const NOISE_INPUTS = 8;
 
 /**
- * `vggnet convert`: weights in fewer bits, as a safetensors file, and how far the answers are from those in float32.
+ * `vggnet convert`: low-precision weights as a safetensors file, and how far the answers are from float32's.
  * Both networks run by WebAssembly.
  */
 export async function convert(

@@ -147,7 +147,7 @@ function createProgram(signal: AbortSignal, finish: (exitCode: number) => void):
 
   program
     .command('convert')
-    .description('write weights in fewer bits, and say what that does to the answers')
+    .description('write low-precision weights, and report the effect on the answers')
     .argument('<IN>', `weights file; or ${NAMES}`)
     .argument('<OUT>', 'safetensors file to write')
     .requiredOption(

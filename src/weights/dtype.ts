@@ -31,7 +31,7 @@ export function isFloatDtype(dtype: string): dtype is FloatDtype {
   return FLOAT_DTYPES.has(dtype);
 }
 
-/** The dtypes of weights in fewer bits. */
+/** The dtypes of low-precision weights. */
 export type ByteDtype = 'I8' | 'U8';
 
 export function isByteDtype(dtype: string): dtype is ByteDtype {

@@ -128,7 +128,7 @@ function zipFormat(start: Uint8Array<ArrayBuffer>, text: string, label: string):
   const name = text.slice(30, 30 + length);
   if (isTorchPickle(name)) return 'torch zip';
   if (name.endsWith('.npy')) return 'npz';
-  // Packed anew, by another program: the pickle is elsewhere.
+  // Repacked by another program, with the pickle elsewhere.
   if (/(?:^|\/)(?:data\/|[^/]*\/$|version$|byteorder$|\.)/.test(name)) return 'torch zip';
   return fail(
     `a zip archive of '${name.slice(0, 100)}' is neither a PyTorch checkpoint nor .npz; unpack it, or save the weights as .npz`,

@@ -6,7 +6,7 @@ import { quoteName } from './safetensors/header.js';
 
 /** The key of a safetensors file's metadata under which a model's description is. */
 export const CONFIG_KEY = 'vggnet';
-/** The key under which it says how weights in fewer bits are stored: quantised.ts. */
+/** The key under which it says how low-precision weights are stored (quantize/open.ts). */
 export const PRECISION_KEY = 'vggnet.precision';
 
 const MAX_NAME_LENGTH = 200;

@@ -11,7 +11,7 @@ const START_BYTES = 16;
 const LONG_START_BYTES = 512;
 
 /**
- * Opens a weights file and reads what is in it, but no values. The format is recognised by the first bytes:
+ * Opens a weights file and reads what is in it, but no values. The format is recognized by the first bytes:
  * safetensors; a PyTorch checkpoint, in the zip format or the one before 1.6; `.npz`, with a state dict's names or
  * Keras's; ONNX.
  *
@@ -41,8 +41,8 @@ async function openFormat(bytes: ByteSource, options: OpenOptions, input: Weight
   if (isSafetensors(start)) {
     const source = await openSafetensors(all, options);
     if (!(PRECISION_KEY in source.metadata)) return source;
-    const { openQuantised } = await import('./quantize/open.js');
-    return openQuantised(source);
+    const { openQuantized } = await import('./quantize/open.js');
+    return openQuantized(source);
   }
   // On demand: most files are of the first kind, and the readers of all others are larger than the rest together.
   const { openOther } = await import('./formats.js');

@@ -30,7 +30,7 @@ export interface WeightSource {
   readonly entries: readonly WeightEntry[];
   /** Free text that came with the tensors. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** By the tensor's name, where weights are stored in fewer bits. */
+  /** Low-precision weights by their tensor's name. */
   readonly stored?: ReadonlyMap<string, StoredPrecision>;
   /**
    * The values of the tensors named in `wanted`, converted to float32, in chunks of at most a few MiB;

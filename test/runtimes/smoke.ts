@@ -151,7 +151,7 @@ async function differentiate(
   ]);
 }
 
-/** The networks in fewer bits, by plain SIMD and by what a model gets that asks for nothing. */
+/** The low-precision networks, by plain SIMD and by what a model gets that asks for nothing. */
 async function computeFew(library: Library, read: Read, fixture: Fixture): Promise<SmokeReport['few']> {
   // Without Winograd's method, by which float32 may be faster and be taken.
   const options = { precision: { default: 'int8', fc: 'int4' }, winograd: false, device: 'wasm', threads: 1 } as const;

@@ -14,7 +14,7 @@ import { stopwatch } from '../support/stopwatch.js';
 import { fixture } from './fixtures.js';
 import { makeOnnx, smallGraph } from './onnx-writer.js';
 import { floats, legacy, ordered, pickle, storage, tensor, text } from './pickle-writer.js';
-import { quantisedFile } from './quantised-file.js';
+import { quantizedFile } from './quantized-file.js';
 import { streamOf } from './rawfile.js';
 import { concat, makeZip } from './zip-writer.js';
 
@@ -49,7 +49,7 @@ const SEEDS: Readonly<Record<string, readonly Bytes[]>> = {
   safetensors: [
     saveSafetensors(tiny),
     saveSafetensors(tiny, { dtype: 'F16', metadata: { a: 'b' } }),
-    await quantisedFile(),
+    await quantizedFile(),
   ],
   'torch zip': [
     makeZip(parts),

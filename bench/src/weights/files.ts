@@ -46,7 +46,7 @@ export async function prepareWeights(
   return files;
 }
 
-/** A network's weights in fewer bits as safetensors, as the library writes them; made if they are not there. */
+/** A network's low-precision weights as safetensors, as the library writes them; made if they are not there. */
 export async function prepareStored(
   folder: string,
   library: string,

@@ -83,7 +83,7 @@ class Walk {
         const other = this.#producers.get(output);
         if (other) differ(`${describe(node)} and ${describe(other)} both make ${quoteName(output)}`);
         if (model.tensors.has(output) || model.inputs.includes(output)) {
-          differ(`${describe(node)} makes ${quoteName(output)}, which is an input or initialiser`);
+          differ(`${describe(node)} makes ${quoteName(output)}, which is an input or initializer`);
         }
         this.#producers.set(output, node);
       }

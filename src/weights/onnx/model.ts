@@ -4,7 +4,7 @@ import { quoteName } from '../safetensors/header.js';
 import { BYTES, FIXED32, type FileField, fieldsOf, Message, VARINT } from './protobuf.js';
 
 /*
- * What is in an ONNX file: the nodes of its graph, and of each initialiser what and where it is. Fields by number:
+ * What is in an ONNX file: the nodes of its graph, and of each initializer what and where it is. Fields by number:
  * https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
  */
 
@@ -35,7 +35,7 @@ export interface ExternalData {
   readonly offset: number;
 }
 
-/** An initialiser, or the value of a Constant: a storage of its own. */
+/** An initializer, or the value of a Constant: a storage of its own. */
 export interface OnnxTensor extends Storage {
   readonly name: string;
   readonly dims: readonly number[];
@@ -112,10 +112,10 @@ async function readGraph(cursor: ByteCursor, end: number): Promise<OnnxModel> {
         nodes.push(await readNode(cursor, field.end, nodes.length));
         break;
       case 5: {
-        if (tensors.size === MAX_NODES) cursor.fail(`the graph has over ${MAX_NODES} initialisers`);
+        if (tensors.size === MAX_NODES) cursor.fail(`the graph has over ${MAX_NODES} initializers`);
         const tensor = await readTensor(cursor, field.end);
         if (tensors.has(tensor.name))
-          cursor.fail(`two initialisers are called ${quoteName(tensor.name)}, the second at byte ${at}`);
+          cursor.fail(`two initializers are called ${quoteName(tensor.name)}, the second at byte ${at}`);
         tensors.set(tensor.name, tensor);
         break;
       }
@@ -126,7 +126,7 @@ async function readGraph(cursor: ByteCursor, end: number): Promise<OnnxModel> {
         outputs.push(readValueName(await takeMessage(cursor, field, 'an output'), cursor, at));
         break;
       case 15:
-        cursor.fail(`a sparse initialiser at byte ${at}`);
+        cursor.fail(`a sparse initializer at byte ${at}`);
     }
   }
   return { nodes, tensors, inputs, outputs };
@@ -230,7 +230,7 @@ interface Values {
 
 async function readTensor(cursor: ByteCursor, end: number): Promise<OnnxTensor> {
   const at = cursor.position;
-  const fail = (what: string): never => cursor.fail(`initialiser at byte ${at}: ${what}`);
+  const fail = (what: string): never => cursor.fail(`initializer at byte ${at}: ${what}`);
   const dims: number[] = [];
   let name = '';
   let type = 0;
@@ -238,7 +238,7 @@ async function readTensor(cursor: ByteCursor, end: number): Promise<OnnxTensor> 
   let integers: number[] | undefined;
   let isExternal = false;
   const external = new Map<string, string>();
-  for await (const field of fieldsOf(cursor, end, 'an initialiser')) {
+  for await (const field of fieldsOf(cursor, end, 'an initializer')) {
     const length = field.end - cursor.position;
     if (field.number === 1) {
       dims.push(...(await takeVarints(cursor, field, 'a shape')));
@@ -335,6 +335,6 @@ function placeTensor(
     fileBytes,
     varints,
     byteLength,
-    label: `initialiser ${quoteName(name)}`,
+    label: `initializer ${quoteName(name)}`,
   };
 }

@@ -8,15 +8,15 @@ import { Attributes } from './attributes.js';
 import type { OnnxModel, OnnxNode, OnnxTensor } from './model.js';
 
 /*
- * What a node's input is when it does not depend on the graph's: an initialiser, a Constant, or what Identity, Cast,
+ * What a node's input is when it does not depend on the graph's: an initializer, a Constant, or what Identity, Cast,
  * Transpose, DequantizeLinear and ConstantOfShape make of one. The values stay in the file: a weight says how to read
  * them.
  */
 
-/** How to read an initialiser's bytes. */
+/** How to read an initializer's bytes. */
 export type ReadTensor = (tensor: OnnxTensor) => Promise<DataReader>;
 
-/** A storage whose bytes are an initialiser's, or are made as they are read. */
+/** A storage whose bytes are an initializer's, or are made as they are read. */
 export interface OnnxStorage extends Storage {
   /** Where its bytes begin in the file, to read a file in order. */
   readonly place: number;
@@ -53,11 +53,11 @@ export class WeightResolver {
       if (tensor) return this.#through(path, this.#view(tensor));
       const producer = this.#producers.get(at);
       if (!producer || path.length > MAX_STEPS)
-        return fail(`as an initialiser, got ${at === '' ? 'none' : quoteName(at)}`);
+        return fail(`as an initializer, got ${at === '' ? 'none' : quoteName(at)}`);
       this.used.add(producer);
       if (producer.op === 'Constant') return this.#through(path, this.#view(this.#constant(producer)));
       if (producer.op === 'ConstantOfShape') return this.#through(path, this.#filled(producer));
-      if (!STEPS.has(producer.op)) return fail(`as an initialiser, got what ${describe(producer)} makes`);
+      if (!STEPS.has(producer.op)) return fail(`as an initializer, got what ${describe(producer)} makes`);
       path.push(producer);
       at = producer.inputs[0] ?? '';
     }

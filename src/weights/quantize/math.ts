@@ -2,16 +2,16 @@ import { VGGNetError } from '../../errors.js';
 import { GROUP } from './metadata.js';
 
 /*
- * Weights in fewer bits: w ≈ q · scale, with q a whole number from −127 to 127 (int8) or −7 to 7 (int4), symmetric about
+ * Low-precision weights: w ≈ q · scale, with q an integer from −127 to 127 (int8) or −7 to 7 (int4), symmetric about
  * zero (Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, section 3.1.2).
  *
  * A scale has so few digits that every q · scale is a float32 exactly, and the largest |w| of its values becomes the
- * largest q. So what was quantised once is quantised again to the same q and scale: a file's values may be handed on as
+ * largest q. So what was quantized once is quantized again to the same q and scale: a file's values may be handed on as
  * float32, and a backend that stores them in few bits loses nothing. assembly/expand.ts chooses scales in the same way.
  */
 
 /** Precisions that have scales. */
-export type Quantised = 'int8' | 'int4';
+export type Quantized = 'int8' | 'int4';
 
 /** The largest |q|, and the digits of a scale after the first. */
 const FORMATS = { int8: { largest: 127, digits: 16 }, int4: { largest: 7, digits: 7 } } as const;
@@ -24,7 +24,7 @@ const bits = new BigInt64Array(word.buffer);
  * as float32) or 8 (int4, as bfloat16). 0, and so nothing is left, for what is below 1e-36.
  * @throws VGGNetError `INVALID_ARGUMENT` for values that are not finite, or too large for float32 once rounded
  */
-export function scaleFor(values: Float32Array, precision: Quantised): number {
+export function scaleFor(values: Float32Array, precision: Quantized): number {
   const { largest, digits } = FORMATS[precision];
   let most = 0;
   for (let i = 0; i < values.length; i++) {
@@ -50,7 +50,7 @@ export function scaleFor(values: Float32Array, precision: Quantised): number {
 const ROUND = 1.5 * 2 ** 52;
 
 /** The whole numbers nearest to values over their scale. */
-export function quantise(values: Float32Array, scale: number, out: Int8Array): void {
+export function quantize(values: Float32Array, scale: number, out: Int8Array): void {
   const inverse = scale === 0 ? 0 : 1 / scale;
   for (let i = 0; i < values.length; i++) out[i] = (values[i] as number) * inverse + ROUND - ROUND;
 }
@@ -62,7 +62,7 @@ export function roundTo(values: Float32Array, scale: number): void {
 }
 
 /** The parts of a row that share a scale each. */
-export function* groupsOf(row: Float32Array, precision: Quantised): Generator<Float32Array> {
+export function* groupsOf(row: Float32Array, precision: Quantized): Generator<Float32Array> {
   if (precision === 'int8') yield row;
   else for (let from = 0; from < row.length; from += GROUP) yield row.subarray(from, from + GROUP);
 }

@@ -1,9 +1,9 @@
 import type { Precision } from '../../program/precision.js';
 import { numel } from '../../tensor.js';
-import type { Quantised } from './math.js';
+import type { Quantized } from './math.js';
 
 /*
- * A safetensors file with weights in fewer bits is an ordinary one: a weight's whole numbers are a tensor of its name, I8
+ * A safetensors file with low-precision weights is an ordinary one: a weight's integers are a tensor of its name, I8
  * in int8, U8 with two columns a byte (the even one in the low bits, q + 8) in int4, and its scales one with `_scale`
  * behind the name, before it in the file. How they belong together is JSON in the metadata, under `PRECISION_KEY`.
  */
@@ -14,10 +14,10 @@ export const SCALE = '_scale';
 /** Consecutive inputs of a linear layer's output that share a scale in int4; the last group may be shorter. */
 export const GROUP = 32;
 
-/** For each weight in fewer bits, by the tensor's name, what it is. */
+/** Each low-precision weight by its tensor's name. */
 export type Recipe = Readonly<Record<string, RecipeEntry>>;
 export interface RecipeEntry {
-  readonly precision: 'fp16' | Quantised;
+  readonly precision: 'fp16' | Quantized;
   /** The weight's shape. */
   readonly shape: readonly number[];
   /** `inputRange` of a convolution. */

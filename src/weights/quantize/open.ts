@@ -5,7 +5,7 @@ import { free } from '../bytes/free.js';
 import { PRECISION_KEY } from '../metadata.js';
 import { quoteName } from '../safetensors/header.js';
 import type { StoredPrecision, WeightEntry, WeightSource } from '../source.js';
-import type { Quantised } from './math.js';
+import type { Quantized } from './math.js';
 import { GROUP, type Recipe, type RecipeEntry, SCALE, storedTensors } from './metadata.js';
 
 /** One float32, and its bits. */
@@ -13,7 +13,7 @@ const value = new Float32Array(1);
 const word = new Uint32Array(value.buffer);
 
 interface Packed {
-  readonly entry: RecipeEntry & { readonly precision: Quantised };
+  readonly entry: RecipeEntry & { readonly precision: Quantized };
   readonly scaleCount: number;
   /**
    * From the first that is wanted to the last value: until then their number is only the file's word for it. In int4, of
@@ -29,10 +29,10 @@ interface Unpacked {
 }
 
 /**
- * A source whose tensors in fewer bits (recipe.ts says how they lie) are given as the float32 that they mean.
+ * A source whose low-precision tensors (metadata.ts has the layout) are given as the float32 that they mean.
  * @throws VGGNetError `INVALID_WEIGHTS_FILE` for a recipe that does not fit the tensors
  */
-export function openQuantised(source: WeightSource): WeightSource {
+export function openQuantized(source: WeightSource): WeightSource {
   const recipe = readRecipe(source.metadata[PRECISION_KEY] as string);
   const byName = new Map(source.entries.map((entry) => [entry.name, entry]));
   const packed = new Map<string, Packed>();
@@ -179,5 +179,5 @@ export function readRecipe(text: string): Recipe {
 }
 
 function fail(what: string): never {
-  throw new VGGNetError('INVALID_WEIGHTS_FILE', `The weights in fewer bits are wrong: ${what}`);
+  throw new VGGNetError('INVALID_WEIGHTS_FILE', `Invalid quantized weights: ${what}`);
 }

@@ -9,7 +9,7 @@ import { groupsOf, roundTo, scaleFor } from './math.js';
 const MOST = 262_144;
 
 /**
- * The same parameters with the weights of some layers rounded to what fewer bits can hold, still as float32.
+ * The same parameters with the weights of some layers rounded to their precision, still as float32.
  * @throws VGGNetError `INVALID_ARGUMENT`, while streaming, for a weight that is not finite or too large
  */
 export async function* roundedStream(stream: ParameterStream, layers: readonly Layer[]): ParameterStream {

@@ -1,10 +1,10 @@
 import { numel } from '../../tensor.js';
-import { groupsOf, type Quantised, quantise, scaleFor } from './math.js';
+import { groupsOf, type Quantized, quantize, scaleFor } from './math.js';
 
-/* Weights on their way into a file in fewer bits. What is rounded already is packed without a loss. */
+/* Packs weights for a low-precision file. Weights that are rounded already lose nothing. */
 
 /** The scales of a weight, row by row. */
-export function scalesOf(values: Float32Array, shape: readonly number[], precision: Quantised): Float32Array {
+export function scalesOf(values: Float32Array, shape: readonly number[], precision: Quantized): Float32Array {
   const columns = numel(shape.slice(1));
   const scales: number[] = [];
   for (let at = 0; at < values.length; at += columns) {
@@ -17,7 +17,7 @@ export function scalesOf(values: Float32Array, shape: readonly number[], precisi
 export function packWeight(
   values: Float32Array,
   shape: readonly number[],
-  precision: Quantised,
+  precision: Quantized,
 ): Int8Array | Uint8Array {
   const columns = numel(shape.slice(1));
   const row = new Int8Array(columns);
@@ -26,7 +26,7 @@ export function packWeight(
   for (let at = 0, to = 0; at < values.length; at += columns, to += rowBytes) {
     let start = 0;
     for (const group of groupsOf(values.subarray(at, at + columns), precision)) {
-      quantise(group, scaleFor(group, precision), row.subarray(start, start + group.length));
+      quantize(group, scaleFor(group, precision), row.subarray(start, start + group.length));
       start += group.length;
     }
     if (precision === 'int8') out.set(row, to);

@@ -39,7 +39,7 @@ const LENGTH_BYTES = 8;
 
 /**
  * Reads the header of a safetensors file, and takes ownership of its bytes. `chunks` reads F32, F16, BF16 and F64, and
- * the I8 and U8 of weights in fewer bits; it throws `INVALID_DTYPE` for a wanted tensor of another dtype, before any value is read, and
+ * the I8 and U8 of low-precision weights; it throws `INVALID_DTYPE` for a wanted tensor of another dtype, before any value is read, and
  * `INVALID_WEIGHTS_FILE` for bytes that end early or go on after the last tensor. A `num_batches_tracked` is passed
  * over, also where it is wanted.
  * @throws VGGNetError `INVALID_WEIGHTS_FILE`, `IO`, `ABORTED`; the bytes are closed then
@@ -183,7 +183,7 @@ class SafetensorsSource implements WeightSource {
     }
   }
 
-  /** As floats, in one buffer too: a model in fewer bits is there to save memory. */
+  /** As floats, in one buffer too: a low-precision model is there to save memory. */
   #fromBytes(raw: Uint8Array<ArrayBuffer>, dtype: ByteDtype): Float32Array {
     if (this.#floats.length < raw.length) this.#floats = new Float32Array(raw.length);
     const data = this.#floats.subarray(0, raw.length);

@@ -9,7 +9,7 @@ import { openWeights } from '../../../src/weights/open.js';
 import { saveSafetensors } from '../../../src/weights/write.js';
 import { makeOnnx, smallGraph } from '../onnx-writer.js';
 import { floats, legacy, ordered, pickle, storage, tensor, text } from '../pickle-writer.js';
-import { quantisedFile } from '../quantised-file.js';
+import { quantizedFile } from '../quantized-file.js';
 import { streamOf } from '../rawfile.js';
 import { makeZip, type ZipPart } from '../zip-writer.js';
 import { mutateArchive } from './archives.js';
@@ -73,7 +73,7 @@ export async function formatsOf(fixture: (name: string) => Bytes): Promise<Forma
     device: 'reference',
   });
   const saved = new Uint8Array(await new Response(model.save()).arrayBuffer());
-  const tensors = [saveSafetensors(plain, { metadata: { a: 'b' } }), await quantisedFile(), saved];
+  const tensors = [saveSafetensors(plain, { metadata: { a: 'b' } }), await quantizedFile(), saved];
   const isPickle = ({ name }: ZipPart): boolean => name.endsWith('data.pkl');
   return {
     'torch-pickle': (random) => {

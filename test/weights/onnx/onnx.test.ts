@@ -198,11 +198,11 @@ describe('a graph that is no VGG', () => {
       /node 2 \(MaxPool\) and node 1 \(Relu\) both make 'v1'/,
     ],
     [
-      'a node that makes an initialiser',
+      'a node that makes an initializer',
       (g) => {
         g.nodes.push({ op: 'Relu', inputs: ['v2'], outputs: ['w0'] });
       },
-      /makes 'w0', which is an input or initialiser/,
+      /makes 'w0', which is an input or initializer/,
     ],
     [
       'a branch by way of Shape that goes nowhere',
@@ -216,7 +216,7 @@ describe('a graph that is no VGG', () => {
       (g) => {
         nodeOf(g, 'Conv').inputs[1] = 'v3';
       },
-      /weight as an initialiser, got what node 3 \(GlobalAveragePool\) makes/,
+      /weight as an initializer, got what node 3 \(GlobalAveragePool\) makes/,
     ],
     [
       'no Relu',

@@ -5,7 +5,7 @@ export async function bytesOf(stream: ReadableStream<Uint8Array>): Promise<Uint8
 }
 
 /** A file of one weight in int8 and one in int4, with something changed. */
-export async function quantisedFile(
+export async function quantizedFile(
   change: {
     readonly recipe?: (recipe: Record<string, unknown>) => unknown;
     readonly tensors?: (all: Map<string, [WriteEntry, WriteValues]>) => void;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { quantise, roundTo, scaleFor } from '../../src/weights/quantize/math.js';
+import { quantize, roundTo, scaleFor } from '../../src/weights/quantize/math.js';
 import { packWeight, scalesOf } from '../../src/weights/quantize/write.js';
 
 const PRECISIONS = ['int8', 'int4'] as const;
@@ -37,14 +37,14 @@ describe.each(PRECISIONS)('%s', (precision) => {
   test('has the largest value as the largest whole number', () => {
     const x = Float32Array.of(0.1, -0.9, 0.3);
     const out = new Int8Array(3);
-    quantise(x, scaleFor(x, precision), out);
+    quantize(x, scaleFor(x, precision), out);
     expect(out[1]).toBe(-LARGEST[precision]);
   });
 
   test('rounds ties to even, and zeros to zeros', () => {
     const scale = 1 / 8;
     const out = new Int8Array(4);
-    quantise(Float32Array.of(0.5 * scale, 1.5 * scale, -2.5 * scale, 0), scale, out);
+    quantize(Float32Array.of(0.5 * scale, 1.5 * scale, -2.5 * scale, 0), scale, out);
     expect([...out]).toEqual([0, 2, -2, 0]);
     expect(scaleFor(new Float32Array(4), precision)).toBe(0);
   });

@@ -7,7 +7,7 @@ import { createLayers } from '../../src/vgg.js';
 import { openWeights } from '../../src/weights/open.js';
 import type { WriteEntry, WriteValues } from '../../src/weights/write.js';
 import { readAll } from './collect.js';
-import { bytesOf, quantisedFile } from './quantised-file.js';
+import { bytesOf, quantizedFile } from './quantized-file.js';
 
 const LIST = [8, 'M', 16, 12, 'M'] as const;
 const OPTIONS = { numClasses: 5, hiddenFeatures: 33, poolSize: 2, batchNorm: false, inline: true } as const;
@@ -118,7 +118,7 @@ describe('bad input', () => {
 
   test('a convolution in int4 is refused', async () => {
     const name = 'features.0.weight';
-    const file = await quantisedFile({
+    const file = await quantizedFile({
       recipe: () => ({ [name]: { precision: 'int4', shape: [2, 3, 3, 3] } }),
       tensors: (all) => {
         all.clear();
@@ -154,7 +154,7 @@ describe('bad input', () => {
   });
 
   test('a good one is read', async () => {
-    const source = await openWeights(await quantisedFile({}));
+    const source = await openWeights(await quantizedFile({}));
     expect(source.entries.map(({ name, shape, dtype }) => [name, shape, dtype])).toEqual([
       ['a.weight', [2, 3], 'F32'],
       ['b.weight', [2, 3], 'F32'],
@@ -164,7 +164,7 @@ describe('bad input', () => {
     expect([...(values.get('b.weight') ?? [])]).toEqual([7, -7, 0, 0, 14, 0]);
   });
 
-  const wrong: [string, Parameters<typeof quantisedFile>[0], string][] = [
+  const wrong: [string, Parameters<typeof quantizedFile>[0], string][] = [
     ['a recipe that is a list', { recipe: () => [] }, 'it must be an object'],
     [
       'an unknown precision',
@@ -197,7 +197,7 @@ describe('bad input', () => {
     ],
   ];
   test.each(wrong)('%s', async (_, change, message) => {
-    await expect(openWeights(await quantisedFile(change))).rejects.toMatchObject({
+    await expect(openWeights(await quantizedFile(change))).rejects.toMatchObject({
       code: 'INVALID_WEIGHTS_FILE' satisfies VGGNetErrorCode,
       message: expect.stringContaining(message),
     });
@@ -210,7 +210,7 @@ describe('bad input', () => {
     ['-8 in int4', 'b.weight', Uint8Array.of(0x88, 0x08, 0x88, 0x88), 'a value of -8'],
   ];
   test.each(values)('%s, while it is read', async (_, name, data, message) => {
-    const bytes = await quantisedFile({
+    const bytes = await quantizedFile({
       tensors: (all) => void all.set(name, [(all.get(name) as [WriteEntry, WriteValues])[0], data]),
     });
     await expect(readAll(await openWeights(bytes))).rejects.toMatchObject({
