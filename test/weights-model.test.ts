@@ -265,7 +265,7 @@ describe('weights that do not fit', () => {
 
   test('are refused with all the differences listed, and the model stays as it was to the bit', async () => {
     const wrong = changed({
-      'features.0.bias': undefined,
+      'features.0.weight': undefined,
       'features.5.running_var': undefined,
       'features.4.weight': Tensor.zeros([16, 8, 5, 5]),
       'classifier.6.weight': Tensor.zeros([11, 16]),
@@ -274,7 +274,7 @@ describe('weights that do not fit', () => {
     });
     const parts = [
       '6 differences',
-      "'features.0.bias': expected shape [8], got no such tensor",
+      "'features.0.weight': expected shape [8, 3, 3, 3], got no such tensor",
       "'features.5.running_var': expected shape [16], got no such tensor",
       "'features.4.weight': expected shape [16, 8, 3, 3], got [16, 8, 5, 5]",
       "'classifier.6.weight': expected shape [10, 16], got [11, 16]",
@@ -307,9 +307,9 @@ describe('weights that do not fit', () => {
   });
 
   test('strict: false fills in what is missing and passes over what is too many, and says so', async () => {
-    const wrong = changed({ 'features.0.bias': undefined, extra: Tensor.zeros([1]) });
+    const wrong = changed({ 'features.0.weight': undefined, extra: Tensor.zeros([1]) });
     using model = await createSmall({ weights: wrong, strict: false, seed: 3, deterministic: true });
-    const keys = { missingKeys: ['features.0.bias'], unexpectedKeys: ['extra'] };
+    const keys = { missingKeys: ['features.0.weight'], unexpectedKeys: ['extra'] };
     expect(model.incompatibleKeys).toEqual(keys);
     // The seed is the one with which the source was made.
     await expectSource(model);
