@@ -17,8 +17,11 @@ export interface DecodePoolOptions {
   readonly decode?: ((file: Uint8Array<ArrayBuffer>, signal: AbortSignal) => Promise<RawImage>) | undefined;
 }
 
-/** Decoders at once. Sharp runs in libuv's threads, of which there are four; more would only hold memory. */
-const MAX_ACTIVE = 4;
+/**
+ * Decoders at once, which the budget bounds before for all but small pictures. Sharp runs in libuv's threads, of which
+ * there are four; the others keep them busy while the event loop is.
+ */
+const MAX_ACTIVE = 16;
 
 /** Of decoders that nothing more is known of: RGBA, and once more as much. */
 const UNKNOWN_BYTES_PER_PIXEL = 8;

@@ -24,7 +24,8 @@ export function finish<T>(steps: Steps<T>): T {
 }
 
 let sliceEnd = 0;
-let lastTurn: Promise<void> = Promise.resolve();
+/** Work that waits for a slice, in order. */
+const line: (() => void)[] = [];
 
 /**
  * Does the work in slices of a few milliseconds, between which timers, messages and I/O have their turn.
@@ -41,10 +42,25 @@ export async function inSlices<T>(steps: Steps<T>, signal?: AbortSignal): Promis
   }
 }
 
-/** Waits in line for a slice; there is one in each turn of the event loop. */
+/** Waits in line for a slice. */
 function nextSlice(): Promise<void> {
-  lastTurn = lastTurn.then(pause).then(() => {
-    sliceEnd = performance.now() + SLICE;
+  return new Promise((resolve) => {
+    line.push(resolve);
+    if (line.length === 1) void serveLine();
   });
-  return lastTurn;
+}
+
+/** One slice in each turn of the event loop, for as many of those in line as it has time for: small work shares it. */
+async function serveLine(): Promise<void> {
+  while (line.length > 0) {
+    await pause();
+    sliceEnd = performance.now() + SLICE;
+    do {
+      const next = line[0] as () => void;
+      next();
+      // The work goes on in a microtask that `next` has queued, until it ends or gets in line again.
+      await undefined;
+      line.shift();
+    } while (line.length > 0 && performance.now() < sliceEnd);
+  }
 }

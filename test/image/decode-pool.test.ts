@@ -149,18 +149,18 @@ describe('the line', () => {
     expect([pool.active, pool.waiting]).toEqual([0, 0]);
   });
 
-  test('no more decoders at once than have threads', async () => {
+  test('no more small pictures at once than keep the threads busy', async () => {
     const { decode, started, end } = slowDecoder();
     const pool = new DecodePool({ decode });
-    const calls = Array.from({ length: 9 }, () => pool.imageToTensor(picture(4, 4), PRESET));
+    const calls = Array.from({ length: 21 }, () => pool.imageToTensor(picture(4, 4), PRESET));
     await settle();
-    expect([pool.active, pool.waiting]).toEqual([4, 5]);
+    expect([pool.active, pool.waiting]).toEqual([16, 5]);
     for (let i = 0; i < calls.length; i++) {
       end(i);
       await settle();
     }
     await Promise.all(calls);
-    expect(started).toHaveLength(9);
+    expect(started).toHaveLength(21);
   });
 });
 
