@@ -30,8 +30,10 @@ const MAX_STEPS = 2 ** 20;
 const MAX_MADE_BYTES = 2 ** 26;
 const OBJECT_BYTES = 64;
 const VALUE_BYTES = 16;
-/** Of a key and its value in a dict, or in the memo. */
+/** Of a key and its value in a dict. */
 const PAIR_BYTES = 48;
+/** Of an entry of the memo, a map that copies itself whenever it has doubled. */
+const MEMO_BYTES = 96;
 const FIRST_BYTES = 2 ** 14;
 const DECODER = new TextDecoder();
 
@@ -298,7 +300,7 @@ class Machine {
   }
 
   #remember(index: number): void {
-    this.#spend(PAIR_BYTES);
+    this.#spend(MEMO_BYTES);
     this.#memo.set(index, this.#top());
   }
 
