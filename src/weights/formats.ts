@@ -37,10 +37,7 @@ export async function openOther(
       return openNpz(cursor);
     case 'onnx': {
       // On demand once more: the protobuf reader is as large as the others.
-      const [{ openOnnx }, { externalOpener }] = await Promise.all([
-        import('./onnx/open.js'),
-        import('./onnx/external.js'),
-      ]);
+      const { externalOpener, openOnnx } = await import('./onnx/open.js');
       return openOnnx(cursor, externalOpener(input, open, options));
     }
   }

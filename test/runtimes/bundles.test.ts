@@ -12,7 +12,7 @@ import { ISOLATED, type Server, STRICT_CSP, serve } from './server.js';
 /* Applications that bundle the installed package, opened in Chromium; and what a browser has to download of it. */
 
 /** Kilobytes (1000 bytes) that all of the package may take, as gzip -9 leaves it. The aim is 60. */
-const LIMIT_KB = 74.5;
+const LIMIT_KB = 76;
 
 const csp = { 'Content-Security-Policy': `${STRICT_CSP}; img-src 'self' data:` };
 

@@ -6,6 +6,9 @@ import { networkOf } from './graph.js';
 import { type OnnxTensor, readModel } from './model.js';
 import type { OnnxStorage } from './weights.js';
 
+/** With it, as both are loaded on demand. */
+export { externalOpener } from './external.js';
+
 /** Opens a file beside the model's, by its relative path. Its bytes can seek. */
 export type OpenExternal = (location: string) => Promise<ByteCursor>;
 
