@@ -39,7 +39,7 @@ export function pageUrl(text: string): URL | undefined {
 
 /** fetch refuses a URL with a user and password: they go into a header, as browsers put those that a page is opened by. */
 export function userHeaders({ username, password }: URL): Record<string, string> {
-  if (username === '' && password === '') return {};
+  if (!username && !password) return {};
   const plain = new TextEncoder().encode(`${decoded(username)}:${decoded(password)}`);
   return { authorization: `Basic ${btoa(String.fromCharCode(...plain))}` };
 }
@@ -54,6 +54,8 @@ function decoded(text: string): string {
 }
 
 export function withoutUser(url: URL): URL {
+  // A bundler's stand-in for a URL relative to the page has neither, and cannot be copied.
+  if (!url.username && !url.password) return url;
   const plain = new URL(url);
   plain.username = '';
   plain.password = '';

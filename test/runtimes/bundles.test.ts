@@ -58,7 +58,9 @@ async function readCharacter(
   const server = await serve({ folders: { [prefix]: folder }, headers });
   try {
     const { page, problems } = await openPage(browser, `${server.origin}${prefix}index.html`);
-    await page.waitForSelector('input:enabled', { timeout: 10_000 });
+    await page.waitForSelector('input:enabled', { timeout: 10_000 }).catch((error) => {
+      throw new Error(`The page is not ready: ${problems.join('; ') || 'it says no reason'}`, { cause: error });
+    });
     const says = (): Promise<string> => page.$eval('output', (output) => output.textContent ?? '');
     const ready = await says();
     const input = await page.$('input[type=file]');

@@ -131,7 +131,12 @@ describe('a process', () => {
 describe('workerd', () => {
   test('an edge worker', async () => {
     const bundle = await bundleWorker(WORKER, project.folder);
-    expect([...bundle.wasm.keys()].sort()).toEqual(['relaxed-simd-training.wasm', 'simd-training.wasm']);
+    expect([...bundle.wasm.keys()].sort()).toEqual([
+      'jpeg.wasm',
+      'relaxed-simd-training.wasm',
+      'simd-training.wasm',
+      'webp.wasm',
+    ]);
     expect(bundle.script).not.toMatch(/WebAssembly\.compile|new Worker\b/);
     const options: SmokeOptions = { threads: [1, 2], images: false, webgpu: false, apart: true };
     const worker = startWorker(bundle, fixture);
