@@ -15,7 +15,8 @@ describe('help', () => {
     }
   });
 
-  test('has no example that is wrong use', async () => {
+  // Some twenty processes, one after another.
+  test('has no example that is wrong use', { timeout: 240_000 }, async () => {
     for (const command of COMMANDS) {
       const { stdout } = await vggnet([command, '--help']);
       const examples = stdout.match(/^ {2}vggnet .*$/gm) ?? [];
