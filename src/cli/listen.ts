@@ -28,7 +28,7 @@ export interface Listening {
   leave(): void;
   /** Takes no more connections, closes those that wait, and resolves when the others have ended. */
   close(): Promise<void>;
-  /** Cuts what is left. */
+  /** Takes no more connections, and cuts those that are left. */
   cut(): void;
 }
 
@@ -107,7 +107,10 @@ async function listenInNode(handler: RequestHandler, options: ListenOptions): Pr
         server.close(() => resolve());
         connections.closeIdle();
       }),
-    cut: () => server.closeAllConnections(),
+    cut() {
+      server.close();
+      server.closeAllConnections();
+    },
   };
 }
 

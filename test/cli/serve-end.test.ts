@@ -56,6 +56,17 @@ const status = async (server: Running, path: string): Promise<number> =>
 const readiness = (server: Running): Promise<number> => status(server, '/v2/health/ready');
 
 describe('vggnet serve', () => {
+  test('ends by 1 when its model cannot be loaded, also with a connection open', async () => {
+    const server = await start('--weights', 'missing.safetensors');
+    running.push(server);
+    await client(server);
+    const { code, stderr } = await server.ended;
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: expect.stringMatching(/^vggnet: .*missing\.safetensors.* \(IO\)\n$/),
+    });
+  });
+
   test('is live at once, and ready when the model is loaded', async () => {
     const server = await started();
     expect(await status(server, '/v2/health/live')).toBe(200);
