@@ -203,6 +203,6 @@ class Connections {
   }
 }
 
-export function urlOf(hostname: string, port: number): string {
+function urlOf(hostname: string, port: number): string {
   return `http://${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}/`;
 }

@@ -53,6 +53,6 @@ export function loaderOf(source: ModelSource, onError: (error: unknown) => void)
 }
 
 /** True if a worker ended, or a kernel failed in it. */
-export function isCrash(error: unknown): boolean {
+function isCrash(error: unknown): boolean {
   return error instanceof VGGNetError && error.code === 'WORKER_CRASHED';
 }

@@ -55,7 +55,7 @@ export function taskOf(
 }
 
 /** @throws VGGNetError `UNKNOWN_LAYER` for a name that the operator gave */
-export function servedLayers(network: VGGNet, served: readonly string[]): string[] {
+function servedLayers(network: VGGNet, served: readonly string[]): string[] {
   return served.map((name) => layerNamed(network.layers, ALIASES[name] ?? name).name);
 }
 

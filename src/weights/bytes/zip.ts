@@ -34,8 +34,8 @@ export interface LocalHeader {
   readonly described: boolean;
 }
 
-export const LOCAL_HEADER = 0x0403_4b50;
-export const CENTRAL_HEADER = 0x0201_4b50;
+const LOCAL_HEADER = 0x0403_4b50;
+const CENTRAL_HEADER = 0x0201_4b50;
 const DATA_DESCRIPTOR = 0x0807_4b50;
 const END_RECORD = 0x0605_4b50;
 const END_RECORD_64 = 0x0606_4b50;

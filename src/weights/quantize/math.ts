@@ -49,7 +49,7 @@ export function scaleFor(values: Float32Array, precision: Quantized): number {
 /** Adding and taking it away rounds to a whole number, ties to even. */
 const ROUND = 1.5 * 2 ** 52;
 
-/** The whole numbers nearest to values over their scale. */
+/** The integers nearest to values over their scale. */
 export function quantize(values: Float32Array, scale: number, out: Int8Array): void {
   const inverse = scale === 0 ? 0 : 1 / scale;
   for (let i = 0; i < values.length; i++) out[i] = (values[i] as number) * inverse + ROUND - ROUND;

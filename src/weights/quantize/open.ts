@@ -156,7 +156,7 @@ function expectTensor(
 }
 
 /** @throws VGGNetError `INVALID_WEIGHTS_FILE` */
-export function readRecipe(text: string): Recipe {
+function readRecipe(text: string): Recipe {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);

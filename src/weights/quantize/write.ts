@@ -13,7 +13,7 @@ export function scalesOf(values: Float32Array, shape: readonly number[], precisi
   return Float32Array.from(scales);
 }
 
-/** Its whole numbers as they are stored. */
+/** Its integers as they are stored. */
 export function packWeight(
   values: Float32Array,
   shape: readonly number[],
